@@ -1,0 +1,1 @@
+"""The mathematics of noise: levels, paths, draws, motion and guidance. Knows no model."""

@@ -1,0 +1,129 @@
+"""What the engine asks of a model: three verbs of a DiT, a codec, a text encoder.
+
+Legend: B rows, F latent frames, C channels, H W latent height and width, L tokens, M text tokens,
+N heads, E head dim, D model dim, T pixel frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from torch import Tensor
+
+from streamgen.models.codec_facts import CodecFacts
+from streamgen.ops.rope import TokenGrid
+
+
+class Prediction(Enum):
+    """What the head of a DiT was trained to write."""
+
+    VELOCITY = "velocity"
+    """noise - clean (Lipman et al. 2023, arXiv:2210.02747): Wan and all models made from it."""
+    CLEAN = "clean"
+    """The clean latents themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiTFacts:
+    """The numbers that caches, batches and partitions are made from."""
+
+    num_blocks: int
+    num_heads: int
+    head_dim: int
+    latent_channels: int
+    condition_channels: int
+    text_len: int
+    text_dim: int
+    prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class TextKV:
+    """Keys and values of the prompt, for one block: [B, M, N, E] each."""
+
+    k_BMNE: Tensor
+    v_BMNE: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """What every block of one forward shares."""
+
+    time_BFD: Tensor
+    """Time embedding, read by the head."""
+    modulation_BF6D: Tensor
+    """Its projection: shift, scale, gate of self-attention, then of the FFN."""
+    text: tuple[TextKV, ...]
+    """One entry a block of the whole model, indexed by the block's number."""
+
+
+class LayerKV(Protocol):
+    """Where one block's self-attention finds its keys and values.
+
+    The one seam between weights and memory: an implementation rotates, stores and looks up as it
+    likes, so the same block runs over a cache, over a full sequence, or under training.
+    """
+
+    def attend(self, q_BLNE: Tensor, k_BLNE: Tensor, v_BLNE: Tensor) -> Tensor:
+        """Take normalised, unrotated q and k of the new tokens; return attention's output, BLNE."""
+        ...
+
+
+class CausalDiT(Protocol):
+    """A diffusion transformer in three verbs; a stage is a slice of the middle one."""
+
+    @property
+    def facts(self) -> DiTFacts: ...
+
+    def grid(self, height: int, width: int) -> TokenGrid:
+        """Token grid of one latent frame of height x width latents."""
+        ...
+
+    def embed(self, latents_BFCHW: Tensor) -> Tensor:
+        """Latents (condition channels behind them) to tokens, BLD."""
+        ...
+
+    def condition(self, timesteps_BF: Tensor, text: tuple[TextKV, ...]) -> Conditioning: ...
+
+    def text_kv(self, index: int, text_BMD: Tensor) -> TextKV:
+        """Keys and values of a prompt's features for one block; run once a prompt."""
+        ...
+
+    def embed_text(self, text_BMD: Tensor) -> Tensor:
+        """Features of the text encoder, padded with zeros to text_len, to the model's width."""
+        ...
+
+    def block(self, index: int, hidden_BLD: Tensor, cond: Conditioning, kv: LayerKV) -> Tensor: ...
+
+    def head(self, hidden_BLD: Tensor, cond: Conditioning, grid: TokenGrid) -> Tensor:
+        """Tokens to BFCHW: a velocity or clean latents, as `facts.prediction` says."""
+        ...
+
+
+class CodecState(Protocol):
+    """Streaming state of one codec in one session: opaque, replaced at every call."""
+
+
+class VideoCodec(Protocol):
+    """The video autoencoder. Pixels are floats in [-1, 1]; chunked calls equal one long call."""
+
+    @property
+    def facts(self) -> CodecFacts: ...
+
+    def initial_state(self) -> CodecState: ...
+
+    def encode(self, pixels_TCHW: Tensor, state: CodecState) -> tuple[Tensor, CodecState]: ...
+
+    def decode(self, latents_FCHW: Tensor, state: CodecState) -> tuple[Tensor, CodecState]: ...
+
+
+class TextEncoder(Protocol):
+    """Turns a prompt into features [M, text_dim] with M <= text_len."""
+
+    def encode(self, prompt: str) -> Tensor: ...
+
+    def unknown_words(self, prompt: str) -> tuple[str, ...]:
+        """Words that will have no effect; empty for encoders with an open vocabulary."""
+        ...

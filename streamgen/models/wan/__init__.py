@@ -1,0 +1,1 @@
+"""The project's one causal DiT, named and shaped as the native Wan 2.1 checkpoints are."""

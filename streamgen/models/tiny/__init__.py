@@ -1,0 +1,1 @@
+"""The small model that travels with the package: codec, words, weights."""

@@ -1,0 +1,1 @@
+"""StreamGen: real-time streaming video diffusion."""

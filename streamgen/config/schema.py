@@ -1,0 +1,315 @@
+"""The settings of one pipeline, checked once, when they are made; afterwards trusted.
+
+Every section checks its own ranges, `StreamConfig` what concerns two sections. Each complaint is
+one line: the key as it is written in TOML, its value, what is allowed, what to do. A setting that
+cannot take effect is an error, not a warning. Knows no models: `family` and `weights` are names.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from streamgen.errors import ConfigError
+
+Task = Literal["text-to-video", "video-to-video"]
+
+# StreamDiffusionV2 c5a0f20, streamv2v/inference.py, compute_noise_scale_and_step
+MOTION_FULL_SCALE = 0.2
+MOTION_RANGE = 0.1
+MOTION_SMOOTHING = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Which weights, where, in which precision."""
+
+    weights: str  # "package" for weights inside the installation, else a path to a file or folder
+    device: Literal["auto", "cpu", "cuda"]  # auto: cuda where there is one, else cpu
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]  # auto: what the device is fast at
+    num_threads: int  # CPU threads, 0 to 1024; 0: one a core
+
+    def __post_init__(self) -> None:
+        if not self.weights:
+            raise _wrong("model.weights", self.weights, "must not be empty", 'write "package"')
+        _check_range("model.num_threads", self.num_threads, 0, 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureConfig:
+    """Size and rate of the pictures that come out."""
+
+    height: int  # pixels, 16 to 8192, even; the model may ask for a coarser grid
+    width: int  # pixels, 16 to 8192, even; the model may ask for a coarser grid
+    fps: float  # frames a second, 1 to 240
+
+    def __post_init__(self) -> None:
+        for key, value in (("picture.height", self.height), ("picture.width", self.width)):
+            _check_range(key, value, 16, 8192)
+            if value % 2:
+                raise _wrong(key, value, "must be even", f"use {value + 1}")
+        _check_range("picture.fps", self.fps, 1, 240)
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiseConfig:
+    """The ladder of noise levels, what walks down it, and guidance."""
+
+    shift: float  # of the flow-matching table, 0.01 to 100; 1 is none, above 1 means more noise
+    timesteps: tuple[float, ...]  # strictly falling, each in (0, 1000], one a step
+    warp: bool  # true: `timesteps` name entries of the shifted table; false: they are timesteps
+    chunk_frames: int  # latent frames denoised together, 1 to 64
+    guidance: Literal["none", "self", "initialize", "full"]  # how the unconditional side is found
+    guidance_scale: float  # push towards the prompt, 0 to 50; 1 is none: for guidance "none" only
+    guidance_delta: float  # scale of the virtual residual, 0 to 2; 1 for "none" and "full"
+
+    def __post_init__(self) -> None:
+        _check_range("denoise.shift", self.shift, 0.01, 100)
+        _check_ladder(self.timesteps)
+        if self.warp and any(timestep % 1 for timestep in self.timesteps):
+            raise _wrong(
+                "denoise.timesteps",
+                list(self.timesteps),
+                "must be whole numbers with denoise.warp = true, for they name table entries",
+                "round them or set denoise.warp = false",
+            )
+        _check_range("denoise.chunk_frames", self.chunk_frames, 1, 64)
+        self._check_guidance()
+
+    def _check_guidance(self) -> None:
+        if self.guidance == "none":
+            if self.guidance_scale != 1:
+                raise _wrong(
+                    "denoise.guidance_scale",
+                    self.guidance_scale,
+                    'has no effect with denoise.guidance = "none", must be 1',
+                    "set it to 1 or choose a guidance",
+                )
+        elif self.guidance_scale == 1:
+            raise _wrong(
+                "denoise.guidance_scale",
+                self.guidance_scale,
+                f'leaves denoise.guidance = "{self.guidance}" without effect',
+                'raise it or set denoise.guidance = "none"',
+            )
+        _check_range("denoise.guidance_scale", self.guidance_scale, 0, 50)
+        if self.guidance in ("none", "full") and self.guidance_delta != 1:
+            raise _wrong(
+                "denoise.guidance_delta",
+                self.guidance_delta,
+                f'has no effect with denoise.guidance = "{self.guidance}", must be 1',
+                'set it to 1 or choose guidance "self" or "initialize"',
+            )
+        _check_range("denoise.guidance_delta", self.guidance_delta, 0, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """What a chunk attends to."""
+
+    mode: Literal["clean", "per_step"]  # one cache row a session, or one a step
+    sinks: int  # latent frames never evicted, 0 to 256, a multiple of denoise.chunk_frames
+    ring: int  # latent frames that roll, the current chunk included, 1 to 1024, likewise a multiple
+    positions: Literal["absolute", "window"]  # rotary positions: of the stream, or of the window
+    context_timestep: float  # noise of the pass that writes the clean cache, 0 to below 1000
+    first_chunk: Literal["together", "alone"]  # alone: it walks all steps before others start, and
+    #                                            its last row is copied to all rows (per_step only)
+
+    def __post_init__(self) -> None:
+        _check_range("cache.sinks", self.sinks, 0, 256)
+        _check_range("cache.ring", self.ring, 1, 1024)
+        if not 0 <= self.context_timestep < 1000:
+            raise _wrong(
+                "cache.context_timestep", self.context_timestep, "must be in [0, 1000)", "use 0"
+            )
+        if self.mode == "per_step" and self.context_timestep != 0:
+            raise _wrong(
+                "cache.context_timestep",
+                self.context_timestep,
+                'has no effect with cache.mode = "per_step", must be 0',
+                'set it to 0 or cache.mode = "clean"',
+            )
+        if self.mode == "clean" and self.first_chunk == "alone":
+            raise _wrong(
+                "cache.first_chunk",
+                self.first_chunk,
+                'has no effect with cache.mode = "clean", which has one row to a session',
+                'set it to "together" or cache.mode = "per_step"',
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseControlConfig:
+    """How much noise a chunk of an input video starts from; text starts from noise alone."""
+
+    kind: Literal["fixed", "motion"]  # motion: more movement in the input, lower start sigma
+    start_sigma: float  # noise level at the start, above 0 to 1; 1 for text-to-video
+    condition_noise: float  # noise level put on a condition latent, 0 to 1; 0 for text-to-video
+    motion_full_scale: float = MOTION_FULL_SCALE  # RMS difference in [-1, 1] that is full motion
+    motion_range: float = MOTION_RANGE  # how far full motion lowers the start sigma
+    motion_smoothing: float = MOTION_SMOOTHING  # weight of the new value, above 0 to 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.start_sigma <= 1:
+            raise _wrong(
+                "noise_control.start_sigma", self.start_sigma, "must be in (0, 1]", "use 0.8"
+            )
+        _check_range("noise_control.condition_noise", self.condition_noise, 0, 1)
+        if self.kind == "fixed":
+            self._check_motion_is_untouched()
+        else:
+            self._check_motion()
+
+    def _check_motion_is_untouched(self) -> None:
+        for key, value, published in (
+            ("motion_full_scale", self.motion_full_scale, MOTION_FULL_SCALE),
+            ("motion_range", self.motion_range, MOTION_RANGE),
+            ("motion_smoothing", self.motion_smoothing, MOTION_SMOOTHING),
+        ):
+            if value != published:
+                raise _wrong(
+                    f"noise_control.{key}",
+                    value,
+                    'has no effect with noise_control.kind = "fixed"',
+                    'leave it out or set noise_control.kind = "motion"',
+                )
+
+    def _check_motion(self) -> None:
+        if not 0 < self.motion_full_scale <= 2:
+            raise _wrong(
+                "noise_control.motion_full_scale",
+                self.motion_full_scale,
+                "must be in (0, 2]",
+                f"use {MOTION_FULL_SCALE}",
+            )
+        if not 0 < self.motion_range < self.start_sigma:
+            raise _wrong(
+                "noise_control.motion_range",
+                self.motion_range,
+                f"must be above 0 and below noise_control.start_sigma = {self.start_sigma}",
+                f"use {MOTION_RANGE}",
+            )
+        if not 0 < self.motion_smoothing <= 1:
+            raise _wrong(
+                "noise_control.motion_smoothing",
+                self.motion_smoothing,
+                "must be in (0, 1]",
+                f"use {MOTION_SMOOTHING}",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How work is scheduled, for how many sessions, and how far generation may run ahead."""
+
+    policy: Literal["stream_batch", "sequential"]  # which chunks take which step in a tick
+    sessions: int  # sessions that cache rows are reserved for, 1 to 1024
+    seed: int  # of all noise, 0 to 2**63 - 1
+    output_queue_clips: int  # finished clips that may wait for the sink, 1 to 1024
+
+    def __post_init__(self) -> None:
+        _check_range("engine.sessions", self.sessions, 1, 1024)
+        _check_range("engine.seed", self.seed, 0, 2**63 - 1)
+        _check_range("engine.output_queue_clips", self.output_queue_clips, 1, 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """Everything that `serving.build` needs to know to make one pipeline."""
+
+    description: str  # one sentence for people: model, task, hardware
+    family: str  # name of a model family in the registry
+    task: Task  # what a chunk starts from: noise, or an input video
+    model: ModelConfig
+    picture: PictureConfig
+    denoise: DenoiseConfig
+    cache: CacheConfig
+    noise_control: NoiseControlConfig
+    engine: EngineConfig
+
+    def __post_init__(self) -> None:
+        if not self.description.strip():
+            raise _wrong(
+                "description", self.description, "must not be empty", "say model, task, hardware"
+            )
+        if not self.family:
+            raise _wrong("family", self.family, "must not be empty", 'write "tiny"')
+        self._check_cache_fits_chunks()
+        self._check_start()
+
+    def _check_cache_fits_chunks(self) -> None:
+        chunk = self.denoise.chunk_frames
+        for key, value in (("cache.sinks", self.cache.sinks), ("cache.ring", self.cache.ring)):
+            if value % chunk:
+                raise _wrong(
+                    key,
+                    value,
+                    f"must be a multiple of denoise.chunk_frames = {chunk}",
+                    f"use {(value // chunk + 1) * chunk}",
+                )
+        last = self.denoise.timesteps[-1]
+        if self.cache.context_timestep >= last:
+            raise _wrong(
+                "cache.context_timestep",
+                self.cache.context_timestep,
+                f"must be below the last of denoise.timesteps = {last}",
+                "use 0",
+            )
+        if self.cache.first_chunk == "alone" and len(self.denoise.timesteps) == 1:
+            raise _wrong(
+                "cache.first_chunk",
+                self.cache.first_chunk,
+                "has no effect with a single step in denoise.timesteps",
+                'set it to "together"',
+            )
+
+    def _check_start(self) -> None:
+        if self.task == "video-to-video":
+            return
+        if self.denoise.guidance == "self":
+            raise _wrong(
+                "denoise.guidance",
+                self.denoise.guidance,
+                'needs an input video, task is "text-to-video"',
+                'use "initialize", "full" or "none"',
+            )
+        for key, value, only in (
+            ("kind", self.noise_control.kind, "fixed"),
+            ("start_sigma", self.noise_control.start_sigma, 1.0),
+            ("condition_noise", self.noise_control.condition_noise, 0.0),
+        ):
+            if value != only:
+                raise _wrong(
+                    f"noise_control.{key}",
+                    value,
+                    f'has no effect with task = "text-to-video", must be {_shown(only)}',
+                    f'set it to {_shown(only)} or task = "video-to-video"',
+                )
+
+
+def _check_ladder(timesteps: tuple[float, ...]) -> None:
+    is_falling = all(high > low for high, low in pairwise(timesteps))
+    is_inside = all(0 < timestep <= 1000 for timestep in timesteps)
+    if not (timesteps and is_falling and is_inside):
+        raise _wrong(
+            "denoise.timesteps",
+            list(timesteps),
+            "must be at least one number, strictly falling, each in (0, 1000]",
+            "use [1000, 750, 500, 250]",
+        )
+
+
+def _check_range(key: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        nearest = high if value > high else low
+        raise _wrong(key, value, f"must be in [{low}, {high}]", f"use {nearest}")
+
+
+def _wrong(key: str, value: object, allowed: str, remedy: str) -> ConfigError:
+    return ConfigError(f"{key} = {_shown(value)} {allowed}; {remedy}")
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)

@@ -78,7 +78,7 @@ def _read_toml(path: Path) -> dict[str, object]:
         ) from error
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}; correct that line") from error
 
 
@@ -102,6 +102,6 @@ def _parse_value(text: str) -> object:
     """A TOML value, or the text itself as a bare string."""
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # an integer of 5,000 digits, brackets 5,000 deep
         return text
     return table["value"] if len(table) == 1 else text

@@ -95,10 +95,16 @@ class _Reader:
                 raise self._mistyped(key, value, f"section [{key}]")
             return self.table(hint, cast("dict[str, object]", value), prefix=f"{key}.")
         if hint is float and type(value) is int:
-            return float(value)
+            return self._float(value, key)
         if type(value) is not hint:
             raise self._mistyped(key, value, _hint_name(hint))
         return value
+
+    def _float(self, value: int, key: str) -> float:
+        try:
+            return float(value)
+        except OverflowError:
+            raise self._error(f"{key} is an integer too large for a float; lower it") from None
 
     def _choice(self, choices: tuple[object, ...], value: object, key: str) -> object:
         if value in choices and isinstance(value, str):

@@ -6,6 +6,7 @@ without a device transfer. Knows neither tensors of latents nor which chunk is a
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,14 +38,14 @@ class NoiseSchedule:
     num_levels: int = 1000
 
     def __post_init__(self) -> None:
-        if not self.shift > 0:
-            raise ValueError(f"shift must be positive, not {self.shift}")
+        if not 0 < self.shift < math.inf:
+            raise ValueError(f"shift must be positive and finite, not {self.shift}")
         if self.num_levels < 1:
             raise ValueError(f"num_levels must be at least 1, not {self.num_levels}")
 
     @cached_property
     def sigmas(self) -> tuple[float, ...]:
-        """Falling, float32 values held as Python floats; the first is 1."""
+        """Falling, float32 values held as Python floats; the first is 1 up to rounding."""
         return tuple(self._table().tolist())
 
     @cached_property
@@ -54,13 +55,14 @@ class NoiseSchedule:
 
     def _table(self) -> torch.Tensor:
         levels = torch.linspace(1.0, 0.0, self.num_levels + 1, dtype=torch.float32)[:-1]
-        return self.shift * levels / (1 + (self.shift - 1) * levels)
+        sigmas = self.shift * levels / (1 + (self.shift - 1) * levels)
+        return sigmas.clamp(max=1.0)  # the rounding of an odd shift may pass 1
 
     def warp(self, step_list: Sequence[int]) -> tuple[float, ...]:
         """Timesteps of the entries that a recipe's step list names, counted from the clean end.
 
         T stands for entry num_levels - T, so with 1000 levels and shift 5, 750 becomes 937.5; 0
-        becomes 0. Fractions are kept: models are told 833.33, not 833. Raises ValueError if an entry
+        becomes 0. Fractions are kept: models are told 833.33, not 833. Raises ValueError if a step
         is not in [0, num_levels].
         """
         for level in step_list:
@@ -78,7 +80,7 @@ class NoiseSchedule:
         return self.sigmas[self.nearest_index(timestep)]
 
     def timestep_at(self, sigma: float) -> float:
-        """Timestep of the table entry nearest to `sigma`; the inverse of `sigma_at` on the table."""
+        """Timestep of the table entry nearest to `sigma`; inverts `sigma_at` on the table."""
         return self.timesteps[_nearest_falling(self.sigmas, sigma)]
 
 

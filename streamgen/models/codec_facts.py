@@ -25,7 +25,7 @@ class CodecFacts:
         return 1 - self.temporal_stride if self.first_frame_is_single else 0
 
     def num_pixel_frames(self, num_latent_frames: int, is_first: bool) -> int:
-        """T of a chunk of F latent frames: stride * F, or 1 + stride * (F - 1) where a codec starts."""
+        """T of a chunk of F latent frames: stride * F, or 1 + stride * (F - 1) at a start."""
         extra = self.first_chunk_extra if is_first else 0
         return self.temporal_stride * num_latent_frames + extra
 
@@ -44,8 +44,8 @@ class CodecFacts:
             )
             remedy = " or ".join(f"{nearest[1]}x{nearest[0]}" for nearest in sizes)
             raise ConfigError(
-                f"a picture of {width}x{height} pixels does not divide into cells of {stride}x{stride};"
-                f" take {remedy}"
+                f"a picture of {width}x{height} pixels does not divide into cells of"
+                f" {stride}x{stride}; take {remedy}"
             )
         return height // stride, width // stride
 

@@ -1,9 +1,9 @@
-"""The small causal video codec of the tiny model: 4 pixel frames of 16x16-pixel cells <-> 64 numbers.
+"""The small causal codec of the tiny model: 4 pixel frames of 16x16-pixel cells <-> 64 numbers.
 
-Both directions are a linear space-time transform (at the start of training the principal components
-of 4x16x16x3 pixels) plus a convolutional branch that adds what no linear map can.  The encoder sees
-its own chunk only; the decoder also sees the latent frame before, which is the whole streaming state.
-Knows no files and no training.
+Both directions are a linear space-time transform (at the start of training the principal
+components of 4x16x16x3 pixels) plus a convolutional branch that adds what no linear map can.
+The encoder has no memory; the decoder also sees the latent frame before, which is the whole
+streaming state.  Knows no files and no training.
 
 Shapes: B clips, T pixel frames, F latent frames, G latent frames of all clips in one axis (B F),
 C channels (3 of pixels, 64 of latents), D features, H W height and width.
@@ -38,8 +38,8 @@ class CodecState:
 class TinyCodec(nn.Module):
     """Weights of encoder and decoder, and the statistics by which latents are normalised.
 
-    A latent is (encoded - mean) * scale, so that every channel is centred and the variance, averaged
-    over channels, is 1; loud channels stay louder than quiet ones.
+    A latent is (encoded - mean) * scale, so that every channel is centred and the variance,
+    averaged over channels, is 1; loud channels stay louder than quiet ones.
     Any height and width divisible by 16 work; T is always 4 F.
     """
 
@@ -82,7 +82,7 @@ class TinyCodec(nn.Module):
         return pixels_TCHW.clamp(-1, 1), CodecState(previous_CHW=latents_FCHW[-1])
 
     def encode_clips(self, pixels_BTCHW: Tensor) -> Tensor:
-        """Latents [B, F, C, H, W] of whole clips, for training; the same as `encode` of each clip."""
+        """Latents [B, F, C, H, W] of whole clips, for training: `encode` of each clip."""
         num_clips, num_frames, _, height, width = pixels_BTCHW.shape
         if num_frames % FRAMES:
             raise ValueError(f"{num_frames} pixel frames do not divide into groups of {FRAMES}")
@@ -164,7 +164,7 @@ class ResidualBlock(nn.Module):
 
 
 def fold_pixels(pixels_TCHW: Tensor, *, side: int) -> Tensor:
-    """4 frames of side x side pixels become the channels of one cell: [G, 4 * 3 * side**2, H, W]."""
+    """4 frames of side x side pixels become one cell's channels: [G, 4 * 3 * side**2, H, W]."""
     return rearrange(
         pixels_TCHW, "(g t) c (h p) (w q) -> g (t c p q) h w", t=FRAMES, p=side, q=side
     )

@@ -19,7 +19,7 @@ TOLERANCE = 1e-4  # float32 sums of up to 3,072 products; other batch sizes take
 
 
 def random_codec(seed: int) -> TinyCodec:
-    """Every weight random, also those that start at zero, and statistics that are not the identity."""
+    """Every weight random, also those that start at zero; statistics not the identity."""
     generator = torch.Generator().manual_seed(seed)
     codec = TinyCodec()
     with torch.no_grad():
@@ -42,7 +42,7 @@ def random_pixels(num_frames: int, *, seed: int, height: int = 32, width: int = 
 def test_chunks_make_the_same_latents_and_pixels_as_the_whole_clip(
     chunks: list[int], seed: int
 ) -> None:
-    """Where a stream is cut into chunks changes neither direction, and both equal the batched form."""
+    """Where a stream is cut changes neither direction, and both equal the batched form."""
     codec = random_codec(seed)
     pixels_TCHW = random_pixels(FRAMES * sum(chunks), seed=seed)
     latents_FCHW, _ = codec.encode(pixels_TCHW, codec.initial_state())
@@ -118,7 +118,7 @@ def test_a_wrong_number_of_frames_is_refused() -> None:
 
 def test_a_size_that_does_not_fit_names_the_nearest_ones() -> None:
     codec = TinyCodec()
-    with pytest.raises(ConfigError, match="100x130 pixels .* take 96x128 or 112x144"):
+    with pytest.raises(ConfigError, match=r"100x130 pixels .* take 96x128 or 112x144"):
         codec.facts.latent_size(130, 100)
     with pytest.raises(ConfigError, match="take 16x16"):
         codec.facts.latent_size(0, 5)

@@ -47,11 +47,11 @@ def dotted_keys(kind: type[object], prefix: str = "") -> Iterator[str]:
 
 def nearest_key(key: str, known: tuple[str, ...]) -> str | None:
     """The key most like `key`: by its whole name, or by its last part alone."""
-    whole = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    whole = difflib.get_close_matches(key, known, n=1)
     if whole:
         return whole[0]
     by_leaf = {name.rpartition(".")[2]: name for name in known}
-    leaf = difflib.get_close_matches(key.rpartition(".")[2], list(by_leaf), n=1, cutoff=0.7)
+    leaf = difflib.get_close_matches(key.rpartition(".")[2], list(by_leaf), n=1)
     return by_leaf[leaf[0]] if leaf else None
 
 

@@ -1,0 +1,1 @@
+"""Pictures coming in and going out: sources, sinks, the queue between threads, and pacing."""

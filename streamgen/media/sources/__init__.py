@@ -1,0 +1,1 @@
+"""Where frames come from; each module implements streamgen.media.source.FrameSource."""

@@ -1,0 +1,1 @@
+"""Keys and values of what was generated: host arithmetic, leases, and the one tensor."""

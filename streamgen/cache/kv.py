@@ -1,0 +1,159 @@
+"""The one tensor of keys and values, and self-attention over it.
+
+Every pass writes its keys and values before it attends, so a chunk sees itself and its window.
+Index arithmetic is done once a tick, for all layers: `KVCache.prepare` turns host placements into
+a `CachePlan`, and `KVCache.layer` is then what one block attends through.
+
+Legend: B rows of a batch, F latent frames of a chunk, S tokens of a latent frame, L = F * S,
+R cache rows, G cells, M cached tokens, N heads, E head dim, P pairs of a head's channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from streamgen.cache.window import Placement, Positions
+from streamgen.ops.attention import attention
+from streamgen.ops.rope import RopeTable, TokenGrid, rope_table, rotate
+
+
+@dataclass(frozen=True, slots=True)
+class CacheShape:
+    """Sizes of a KV cache."""
+
+    num_layers: int
+    num_rows: int
+    num_cells: int
+    num_heads: int
+    head_dim: int
+    grid: TokenGrid
+
+    def size_bytes(self, dtype: torch.dtype) -> int:
+        """Memory that the cache takes."""
+        tokens = self.num_layers * 2 * self.num_rows * self.num_cells * self.grid.num_tokens
+        return tokens * self.num_heads * self.head_dim * dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Neighbouring rows of a batch over neighbouring cache rows that read as many cells."""
+
+    batch: slice
+    rows: slice
+    num_cells: int
+    key_table: RopeTable | None
+    """Rotates cached keys that were stored unrotated; None where they were stored rotated."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachePlan:
+    """Placements of one batch, ready for every layer."""
+
+    rows_B1: Tensor
+    cells_BF: Tensor
+    query_table: RopeTable
+    runs: tuple[Run, ...]
+
+
+class KVCache:
+    """Owns keys and values of all sessions on one stage, allocated once."""
+
+    def __init__(
+        self, shape: CacheShape, positions: Positions, *, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.shape = shape
+        self._positions = positions
+        self._device = device
+        sizes = (shape.num_rows, shape.num_cells, shape.grid.num_tokens)
+        self._store = torch.zeros(
+            (shape.num_layers, 2, *sizes, shape.num_heads, shape.head_dim),
+            device=device,
+            dtype=dtype,
+        )
+
+    def prepare(self, rows: Sequence[int], placements: Sequence[Placement]) -> CachePlan:
+        """Turn host placements, one a row of the batch, into indices and tables on the device."""
+        assert len(rows) == len(placements)
+        cells = torch.tensor([placement.write_cells for placement in placements])
+        positions_BF = torch.tensor([placement.query_positions for placement in placements])
+        return CachePlan(
+            rows_B1=torch.tensor(rows)[:, None].to(self._device, non_blocking=True),
+            cells_BF=cells.to(self._device, non_blocking=True),
+            query_table=self._table(positions_BF),
+            runs=tuple(self._runs(rows, placements)),
+        )
+
+    def layer(self, index: int, plan: CachePlan) -> CachedAttention:
+        """What block `index` of this stage attends through under a plan."""
+        return CachedAttention(self._store[index], plan, rotates_late=self._rotates_late)
+
+    def copy_cells(self, source: int, targets: Sequence[int], cells: Sequence[int]) -> None:
+        """Copy cells of one row to other rows, in all layers."""
+        for target in targets:
+            for cell in cells:
+                self._store[:, :, target, cell] = self._store[:, :, source, cell]
+
+    def snapshot(self, row: int, num_cells: int) -> Tensor:
+        """A copy of the first cells of a row, [layer, 2, M, N, E], for tests and moves."""
+        return self._store[:, :, row, :num_cells].flatten(2, 3).clone()
+
+    @property
+    def _rotates_late(self) -> bool:
+        return self._positions is Positions.WINDOW
+
+    def _table(self, positions_BF: Tensor) -> RopeTable:
+        return rope_table(positions_BF, self.shape.grid, self.shape.head_dim, self._device)
+
+    def _runs(self, rows: Sequence[int], placements: Sequence[Placement]) -> list[Run]:
+        runs: list[Run] = []
+        first = 0
+        for last in range(len(rows)):
+            following = last + 1
+            if (
+                following < len(rows)
+                and rows[following] == rows[last] + 1
+                and placements[following].num_cells == placements[last].num_cells
+            ):
+                continue
+            keys_BG = torch.tensor([p.key_positions for p in placements[first:following]])
+            runs.append(
+                Run(
+                    batch=slice(first, following),
+                    rows=slice(rows[first], rows[last] + 1),
+                    num_cells=placements[first].num_cells,
+                    key_table=self._table(keys_BG) if self._rotates_late else None,
+                )
+            )
+            first = following
+        return runs
+
+
+class CachedAttention:
+    """A LayerKV over one layer of the cache, for the rows of one batch."""
+
+    def __init__(self, store_2RGSNE: Tensor, plan: CachePlan, *, rotates_late: bool) -> None:
+        self._keys_RGSNE, self._values_RGSNE = store_2RGSNE.unbind(0)
+        self._plan = plan
+        self._rotates_late = rotates_late
+
+    def attend(self, q_BLNE: Tensor, k_BLNE: Tensor, v_BLNE: Tensor) -> Tensor:
+        plan = self._plan
+        frames = plan.cells_BF.shape[1]
+        q_BLNE = rotate(q_BLNE, plan.query_table)
+        if not self._rotates_late:
+            k_BLNE = rotate(k_BLNE, plan.query_table)
+        self._keys_RGSNE[plan.rows_B1, plan.cells_BF] = k_BLNE.unflatten(1, (frames, -1))
+        self._values_RGSNE[plan.rows_B1, plan.cells_BF] = v_BLNE.unflatten(1, (frames, -1))
+        parts = [self._attend_run(q_BLNE[run.batch], run) for run in plan.runs]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _attend_run(self, q_BLNE: Tensor, run: Run) -> Tensor:
+        k_BMNE = self._keys_RGSNE[run.rows, : run.num_cells].flatten(1, 2)
+        v_BMNE = self._values_RGSNE[run.rows, : run.num_cells].flatten(1, 2)
+        if run.key_table is not None:
+            k_BMNE = rotate(k_BMNE, run.key_table)
+        return attention(q_BLNE, k_BMNE, v_BMNE)

@@ -1,0 +1,133 @@
+"""What one tick asks of an executor: rows of host values, and the tensors that begin with them.
+
+A batch is small and holds no tensor, so it can be broadcast: every rank derives its shapes from
+it. Knows neither models nor clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from streamgen.cache.window import Placement
+from streamgen.scheduling.plan import Pass
+from streamgen.types import PromptId, SessionId
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SlotKey(NamedTuple):
+    """A chunk in flight."""
+
+    session: SessionId
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A noise level: the timestep in [0, 1000] that the model is told, and sigma in [0, 1]."""
+
+    timestep: float
+    sigma: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One pass, bound to a noise level, a cache row and cells."""
+
+    where: Pass
+    level: Level
+    next_sigma: float | None
+    """Noise level after this step; None where the result is the clean chunk, or for context."""
+    cache_row: int
+    placement: Placement
+    prompt: PromptId
+    seed: int
+    is_context: bool
+    """A pass over the clean chunk that only writes the cache."""
+    is_negative: bool
+    """The unconditional side of guidance: its result guides the row with the same pass."""
+    is_final: bool
+    """The chunk's last pass: its latents are forgotten after it."""
+
+    @property
+    def key(self) -> SlotKey:
+        return SlotKey(self.where.session, self.where.chunk)
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.placement.write_cells)
+
+
+@dataclass(frozen=True, slots=True)
+class CellsCopied:
+    """Before the forward, copy cells of one cache row to others."""
+
+    source: int
+    targets: tuple[int, ...]
+    cells: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsDropped:
+    """Before the forward, forget all chunks in flight of a session."""
+
+    session: SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class PromptDropped:
+    """Before the forward, forget the keys and values of a prompt."""
+
+    prompt: PromptId
+
+
+Control = CellsCopied | SlotsDropped | PromptDropped
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The rows of one forward, and what happens to the executor's memory before it."""
+
+    tick: int
+    rows: tuple[Row, ...]
+    controls: tuple[Control, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Started:
+    """A chunk as its starter made it; tensors are [F, C, H, W] on the executor's first device."""
+
+    latents_FCHW: Tensor
+    """Noisy latents at the start level."""
+    condition_FCHW: Tensor | None
+    """Latents that the model reads beside the noisy ones; None: zeros, or the model has none."""
+    endpoint_FCHW: Tensor | None
+    """Clean input latents, where guidance takes its negative side from them."""
+    level: Level | None
+    """Start level; None for the ladder's first."""
+    pts_s: float
+    captured_s: float
+    num_frames: int
+    """Pixel frames that the chunk will decode to."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Payload:
+    """Tensors that enter with a batch: chunks that start in it, prompts that are new."""
+
+    started: Mapping[SlotKey, Started] = field(default_factory=dict[SlotKey, Started])
+    prompts: Mapping[PromptId, Tensor] = field(default_factory=dict[PromptId, "Tensor"])
+    """Features of the text encoder, [M, D]."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Completed:
+    """What came of a batch: clean latents of the chunks that finished, and how long it took."""
+
+    batch: Batch
+    finished: Mapping[SlotKey, Tensor | None]
+    """None from an executor that computes nothing."""
+    seconds: float

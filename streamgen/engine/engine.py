@@ -1,0 +1,204 @@
+"""The loop: look at all sessions, ask the policy, submit, collect, decode. One thread, no waiting.
+
+Knows no models, codecs or devices: those came in with the executor and with each session.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from streamgen.cache.rows import RowPool
+from streamgen.clock import Clock
+from streamgen.engine.batch import (
+    Batch,
+    CellsCopied,
+    Completed,
+    Control,
+    Payload,
+    PromptDropped,
+    SlotKey,
+    SlotsDropped,
+    Started,
+)
+from streamgen.engine.executor import Executor
+from streamgen.engine.prompt_book import PromptBook
+from streamgen.engine.recipe import Recipe
+from streamgen.engine.session import ChunkStarter, ClipDecoder, Session
+from streamgen.metrics.export import Metrics
+from streamgen.scheduling.latency import LatencyModel
+from streamgen.scheduling.plan import Drop, Pass, Plan, View
+from streamgen.scheduling.policy import Policy
+from streamgen.types import PromptId, SessionId
+
+IDLE_S = 0.001  # how long a tick sleeps that found nothing to do
+
+
+class Engine:
+    """Owns the sessions, and the leases of cache rows; drives one executor.
+
+    Not thread-safe: one thread opens, closes and ticks. FrameQueues carry frames in and out.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        policy: Policy,
+        *,
+        rows: RowPool,
+        max_rows: int,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        """`max_rows` bounds the rows of one forward."""
+        self._executor = executor
+        self._policy = policy
+        self._row_pool = rows
+        self._max_rows = max_rows
+        self._clock = clock
+        self._latency = LatencyModel()
+        self._sessions: dict[SessionId, Session] = {}
+        self._book = PromptBook()
+        self._controls: list[Control] = []
+        self._session_ids = itertools.count()
+        self._ticks = itertools.count()
+        self._tick_seconds = metrics.summary("streamgen_tick_seconds", "Seconds of a batch.")
+        self._batch_rows = metrics.summary("streamgen_batch_rows", "Rows of a batch.")
+        self._chunks = metrics.counter("streamgen_chunks_total", "Chunks that finished.")
+        self._clips_dropped = metrics.counter(
+            "streamgen_input_clips_dropped_total", "Input clips dropped by the policy."
+        )
+
+    @property
+    def latency(self) -> LatencyModel:
+        return self._latency
+
+    def add_prompt(self, text: object) -> PromptId:
+        """Hand in a prompt's features, [M, D]; the caller holds the prompt until `drop_prompt`."""
+        return self._book.add(text)
+
+    def drop_prompt(self, prompt: PromptId) -> None:
+        """Let go of a prompt; chunks in flight keep it until they are done."""
+        self._book.release(prompt)
+
+    def open(
+        self,
+        recipe: Recipe,
+        *,
+        make_starter: Callable[[], ChunkStarter],
+        decoder: ClipDecoder,
+        seed: int,
+        prompt: PromptId,
+        negative_prompt: PromptId,
+        max_waiting_clips: int,
+    ) -> Session:
+        """Begin a session. Raises CapacityError if the cache rows that it needs are taken."""
+        cache_rows = self._row_pool.lease(recipe.num_cache_rows)
+        session = Session(
+            id=SessionId(next(self._session_ids)),
+            recipe=recipe,
+            starter=make_starter(),
+            decoder=decoder,
+            seed=seed,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            cache_rows=cache_rows,
+            max_waiting_clips=max_waiting_clips,
+            opened_s=self._clock.now(),
+        )
+        self._book.hold(prompt)
+        self._book.hold(negative_prompt)
+        self._sessions[session.id] = session
+        return session
+
+    def set_prompt(self, session: Session, prompt: PromptId) -> None:
+        """From the next chunk on, follow another prompt; chunks in flight keep theirs."""
+        self._book.hold(prompt)
+        self._book.release(session.prompt)
+        session.prompt = prompt
+
+    def close(self, session: Session) -> None:
+        """End a session at once; its cache rows are free for the next."""
+        del self._sessions[session.id]
+        self._row_pool.release(session.cache_rows)
+        self._controls.append(SlotsDropped(session.id))
+        for prompt in (
+            session.prompt,
+            session.negative_prompt,
+            *(c.prompt for c in session.chunks),
+        ):
+            self._book.release(prompt)
+
+    def tick(self) -> bool:
+        """One turn of the loop; False if there was nothing to do and it slept for a moment."""
+        if self._executor.in_flight == self._executor.stages:
+            self._retire(self._executor.collect())
+        plan = self._policy.plan(self._view(), self._latency)
+        self._drop(plan.drops)
+        if plan.passes:
+            self._executor.submit(*self._batch(plan))
+        elif self._executor.in_flight:
+            self._retire(self._executor.collect())
+        else:
+            self._clock.sleep(IDLE_S)
+            return False
+        return True
+
+    def _view(self) -> View:
+        sessions = tuple(session.view() for session in self._sessions.values())
+        return View(now_s=self._clock.now(), max_rows=self._max_rows, sessions=sessions)
+
+    def _drop(self, drops: tuple[Drop, ...]) -> None:
+        for drop in drops:
+            self._sessions[drop.session].starter.drop(drop.num_clips)
+            self._clips_dropped.add(drop.num_clips)
+
+    def _batch(self, plan: Plan) -> tuple[Batch, Payload]:
+        started: dict[SlotKey, Started] = {}
+        for where in plan.passes:
+            session = self._sessions[where.session]
+            if where.chunk == session.next_chunk:
+                started[SlotKey(where.session, where.chunk)] = self._start(session, where)
+        rows = tuple(
+            row for where in plan.passes for row in self._sessions[where.session].rows(where)
+        )
+        added, dropped = self._book.take_changes()
+        self._controls.extend(PromptDropped(prompt) for prompt in dropped)
+        controls, self._controls = tuple(self._controls), []
+        self._batch_rows.add(len(rows))
+        return Batch(next(self._ticks), rows, controls), Payload(started, added)
+
+    def _start(self, session: Session, where: Pass) -> Started:
+        started = session.starter.start(where.chunk)
+        session.begin(started, self._clock.now())
+        self._book.hold(session.prompt)
+        return started
+
+    def _retire(self, completed: Completed) -> None:
+        """Decode what finished, let the rest go on."""
+        self._latency.observe(len(completed.batch.rows), completed.seconds)
+        self._tick_seconds.add(completed.seconds)
+        now_s = self._clock.now()
+        for row in completed.batch.rows:
+            session = self._sessions.get(row.where.session)
+            if session is None or row.is_negative:
+                continue
+            chunk = session.chunk(row.where.chunk)
+            if row.key in completed.finished:
+                clip = session.decoder.decode(
+                    completed.finished[row.key], pts_s=chunk.pts_s, captured_s=chunk.captured_s
+                )
+                session.clips.append(clip)
+                self._chunks.add()
+                if chunk.chunk == 0 and session.recipe.first_chunk_is_alone:
+                    self._controls.append(_shared_first_chunk(session))
+            session.advance(row.where, now_s)
+            if chunk not in session.chunks:
+                self._book.release(chunk.prompt)
+
+
+def _shared_first_chunk(session: Session) -> CellsCopied:
+    """What the first chunk's last step wrote, for the rows of the steps before."""
+    recipe = session.recipe
+    *others, last = session.cache_rows[: recipe.num_steps]
+    return CellsCopied(last, tuple(others), tuple(range(recipe.first_chunk_frames)))

@@ -1,0 +1,97 @@
+"""What carries a batch through the model. The local one runs it in this process, at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from streamgen.clock import Clock
+from streamgen.engine.batch import (
+    Batch,
+    CellsCopied,
+    Completed,
+    Control,
+    Payload,
+    PromptDropped,
+    Row,
+    SlotKey,
+    SlotsDropped,
+)
+from streamgen.engine.slots import DenoiseSlots
+from streamgen.engine.stage import Stage
+
+
+class Executor(Protocol):
+    """Takes batches in order and gives them back in order."""
+
+    @property
+    def stages(self) -> int:
+        """Batches that can be in flight at once."""
+        ...
+
+    @property
+    def in_flight(self) -> int: ...
+
+    def submit(self, batch: Batch, payload: Payload) -> None:
+        """Begin a batch; only while `in_flight < stages`."""
+        ...
+
+    def collect(self) -> Completed:
+        """The oldest batch in flight, waiting for it."""
+        ...
+
+
+class LocalExecutor:
+    """The whole model on one device, one batch at a time."""
+
+    stages = 1
+
+    def __init__(self, stage: Stage, slots: DenoiseSlots, clock: Clock) -> None:
+        self._stage = stage
+        self._slots = slots
+        self._clock = clock
+        self._completed: deque[Completed] = deque()
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._completed)
+
+    @torch.inference_mode()
+    def submit(self, batch: Batch, payload: Payload) -> None:
+        assert self.in_flight < self.stages
+        began_s = self._clock.now()
+        for prompt, text_MD in payload.prompts.items():
+            self._stage.prompts.add(prompt, text_MD)
+        for control in batch.controls:
+            self._apply(control)
+        for key, started in payload.started.items():
+            self._slots.admit(key, started)
+        finished: dict[SlotKey, Tensor] = {}
+        for rows in equal_shapes(batch.rows):
+            predicted_BFCHW = self._stage.forward(rows, self._slots.inputs(rows))
+            finished |= self._slots.advance(rows, predicted_BFCHW)
+        self._completed.append(Completed(batch, finished, self._clock.now() - began_s))
+
+    def collect(self) -> Completed:
+        return self._completed.popleft()
+
+    def _apply(self, control: Control) -> None:
+        match control:
+            case CellsCopied(source, targets, cells):
+                self._stage.cache.copy_cells(source, targets, cells)
+            case SlotsDropped(session):
+                self._slots.drop_session(session)
+            case PromptDropped(prompt):
+                self._stage.prompts.drop(prompt)
+
+
+def equal_shapes(rows: tuple[Row, ...]) -> list[tuple[Row, ...]]:
+    """Split rows into groups of as many latent frames, ordered by cache row inside each."""
+    sizes = sorted({row.num_frames for row in rows})
+    return [
+        tuple(sorted((r for r in rows if r.num_frames == size), key=lambda r: r.cache_row))
+        for size in sizes
+    ]

@@ -1,0 +1,50 @@
+"""Which prompts are in use, counted; the tensors themselves pass through once. Host state only."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+from streamgen.types import PromptId
+
+
+class PromptBook:
+    """Counts who holds a prompt: its maker, sessions, and chunks in flight."""
+
+    def __init__(self) -> None:
+        self._ids = itertools.count()
+        self._holders: Counter[PromptId] = Counter()
+        self._added: dict[PromptId, object] = {}
+        self._dropped: list[PromptId] = []
+
+    def add(self, text: object) -> PromptId:
+        """Take in a prompt's features; its maker holds it."""
+        prompt = PromptId(next(self._ids))
+        self._added[prompt] = text
+        self._holders[prompt] = 1
+        return prompt
+
+    def hold(self, prompt: PromptId) -> None:
+        """ValueError if nobody holds it any more."""
+        if not self._holders[prompt]:
+            raise ValueError(f"prompt {prompt} is gone")
+        self._holders[prompt] += 1
+
+    def release(self, prompt: PromptId) -> None:
+        """The last release drops the prompt from the executor, or keeps it from ever going there."""
+        if not self._holders[prompt]:
+            raise ValueError(f"prompt {prompt} is gone")
+        self._holders[prompt] -= 1
+        if self._holders[prompt]:
+            return
+        del self._holders[prompt]
+        if prompt in self._added:
+            del self._added[prompt]
+        else:
+            self._dropped.append(prompt)
+
+    def take_changes(self) -> tuple[dict[PromptId, object], list[PromptId]]:
+        """Prompts that are new, and that are gone, since the last call."""
+        changes = self._added, self._dropped
+        self._added, self._dropped = {}, []
+        return changes

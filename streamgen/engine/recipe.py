@@ -1,0 +1,90 @@
+"""How one session's chunks walk down the ladder: the settings of a model family, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from streamgen.cache.window import Positions, RollingWindow
+from streamgen.diffusion.guidance import Guidance
+from streamgen.diffusion.schedule import Ladder
+from streamgen.engine.batch import Level
+
+
+class CacheMode(StrEnum):
+    """What a chunk attends to."""
+
+    CLEAN = "clean"
+    """The clean cache of earlier chunks, written by one more pass after the last step."""
+    PER_STEP = "per_step"
+    """At step i, what earlier chunks looked like at step i: a cache row for each step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Fixed for the life of a session."""
+
+    ladder: Ladder
+    mode: CacheMode
+    context_level: Level
+    """What the clean pass is told (`clean` mode)."""
+    sinks: int
+    ring: int
+    positions: Positions
+    chunk_frames: int
+    """Latent frames of a chunk."""
+    first_chunk_frames: int
+    """Latent frames of a session's first chunk."""
+    first_chunk_is_alone: bool
+    """The first chunk takes all steps before the second starts; then what its last step wrote is
+    copied to the rows of all steps (StreamDiffusionV2 c5a0f20, `prepare`)."""
+    guidance: Guidance
+
+    @property
+    def num_steps(self) -> int:
+        return self.ladder.num_steps
+
+    @property
+    def num_passes(self) -> int:
+        """Steps, and the clean-context pass of `clean` mode."""
+        return self.num_steps + (self.mode is CacheMode.CLEAN)
+
+    @property
+    def max_in_flight(self) -> int:
+        """Chunks of one session that can be on the ladder at once."""
+        return self.num_steps if self.mode is CacheMode.PER_STEP else 1
+
+    @property
+    def num_cache_rows(self) -> int:
+        """Rows that a session leases: a plain and perhaps a negative side."""
+        sides = (False, True)
+        return len(
+            {
+                self.cache_row(step, side)
+                for step in range(self.num_passes)
+                for side in sides
+                if not side or self.has_negative(step)
+            }
+        )
+
+    def has_negative(self, step: int) -> bool:
+        """Whether a pass has a negative row beside it; context passes keep its cache, too."""
+        if step < self.num_steps:
+            return self.guidance.needs_negative_pass(step)
+        return any(self.guidance.needs_negative_pass(other) for other in range(self.num_steps))
+
+    def cache_row(self, step: int, is_negative: bool) -> int:
+        """Which of the session's rows a pass works in."""
+        if self.mode is CacheMode.CLEAN:
+            return int(is_negative)
+        return step + self.num_steps * is_negative
+
+    def num_frames(self, chunk: int) -> int:
+        return self.first_chunk_frames if chunk == 0 else self.chunk_frames
+
+    def first_frame(self, chunk: int) -> int:
+        """Index of a chunk's first latent frame in the stream."""
+        return 0 if chunk == 0 else self.first_chunk_frames + (chunk - 1) * self.chunk_frames
+
+    def new_window(self) -> RollingWindow:
+        return RollingWindow(sinks=self.sinks, ring=self.ring, positions=self.positions)

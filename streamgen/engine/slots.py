@@ -1,0 +1,133 @@
+"""Latents of the chunks in flight, and the step that takes them to the next noise level.
+
+Legend: B rows, F latent frames, C channels, H W latent height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from streamgen.diffusion.flow import add_noise, clean_to_velocity, velocity_to_clean
+from streamgen.diffusion.guidance import Guidance, negative_velocity
+from streamgen.diffusion.noise import NoiseSource
+from streamgen.engine.batch import Row, SlotKey, Started
+from streamgen.models.base import DiTFacts, Prediction
+from streamgen.types import SessionId
+
+
+@dataclass(slots=True, eq=False)
+class DenoiseSlot:
+    """One chunk in flight. After its last step the latents are the clean ones."""
+
+    latents_FCHW: Tensor
+    condition_FCHW: Tensor | None
+    endpoint_FCHW: Tensor | None
+    """Where the assumed negative path of guidance ends."""
+
+
+class DenoiseSlots:
+    """Owns the latents in flight of all sessions, on the last stage."""
+
+    def __init__(self, facts: DiTFacts, guidance: Guidance, noise: NoiseSource) -> None:
+        self._facts = facts
+        self._guidance = guidance
+        self._noise = noise
+        self._slots: dict[SlotKey, DenoiseSlot] = {}
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def admit(self, key: SlotKey, started: Started) -> None:
+        self._slots[key] = DenoiseSlot(
+            started.latents_FCHW, started.condition_FCHW, started.endpoint_FCHW
+        )
+
+    def drop_session(self, session: SessionId) -> None:
+        for key in [key for key in self._slots if key.session == session]:
+            del self._slots[key]
+
+    def inputs(self, rows: Sequence[Row]) -> Tensor:
+        """What the model reads for these rows: noisy latents, condition channels behind them."""
+        slots = [self._slots[row.key] for row in rows]
+        noisy_BFCHW = torch.stack([slot.latents_FCHW for slot in slots])
+        if self._facts.condition_channels == 0:
+            return noisy_BFCHW
+        zeros_FCHW = noisy_BFCHW.new_zeros(()).expand(
+            noisy_BFCHW.shape[1], self._facts.condition_channels, *noisy_BFCHW.shape[3:]
+        )
+        condition_BFCHW = torch.stack(
+            [zeros_FCHW if slot.condition_FCHW is None else slot.condition_FCHW for slot in slots]
+        )
+        return torch.cat([noisy_BFCHW, condition_BFCHW], dim=2)
+
+    def advance(self, rows: Sequence[Row], predicted_BFCHW: Tensor) -> dict[SlotKey, Tensor]:
+        """Take each chunk to its next level; returns the clean latents of those that finished.
+
+        x_0 is read off the prediction, then noised anew to the next level: the stochastic few-step
+        sampler of consistency models (Song et al. 2023, arXiv:2303.01469, algorithm 1).
+        """
+        clean_BFCHW = self._clean(rows, predicted_BFCHW)
+        finished: dict[SlotKey, Tensor] = {}
+        for row, clean_FCHW in zip(rows, clean_BFCHW, strict=True):
+            if row.is_negative:
+                continue
+            slot = self._slots[row.key]
+            if not row.is_context and row.next_sigma is None:
+                slot.latents_FCHW = clean_FCHW
+                finished[row.key] = clean_FCHW
+            elif row.next_sigma is not None:
+                slot.latents_FCHW = self._noised(row, clean_FCHW)
+            if row.is_final:
+                del self._slots[row.key]
+        return finished
+
+    def _clean(self, rows: Sequence[Row], predicted_BFCHW: Tensor) -> Tensor:
+        is_velocity = self._facts.prediction is Prediction.VELOCITY
+        if not self._guidance.is_active and not is_velocity:
+            return predicted_BFCHW
+        noisy_BFCHW = torch.stack([self._slots[row.key].latents_FCHW for row in rows])
+        sigma_B = torch.tensor([row.level.sigma for row in rows], dtype=torch.float64)
+        sigma_B = sigma_B.to(noisy_BFCHW.device, non_blocking=True)
+        velocity_BFCHW = predicted_BFCHW
+        if not is_velocity:
+            velocity_BFCHW = clean_to_velocity(noisy_BFCHW, predicted_BFCHW, sigma_B)
+        if self._guidance.is_active:
+            velocity_BFCHW = self._guided(rows, noisy_BFCHW, velocity_BFCHW, sigma_B)
+        return velocity_to_clean(noisy_BFCHW, velocity_BFCHW, sigma_B)
+
+    def _guided(
+        self, rows: Sequence[Row], noisy_BFCHW: Tensor, velocity_BFCHW: Tensor, sigma_B: Tensor
+    ) -> Tensor:
+        """Velocities of the plain rows after guidance; negative and context rows as they are."""
+        negative_of = {row.where: index for index, row in enumerate(rows) if row.is_negative}
+        guided_BFCHW = velocity_BFCHW.clone()
+        for index, row in enumerate(rows):
+            if row.is_negative or row.is_context:
+                continue
+            slot, one = self._slots[row.key], slice(index, index + 1)
+            if row.where in negative_of:
+                other = slice(negative_of[row.where], negative_of[row.where] + 1)
+                negative_1FCHW = velocity_BFCHW[other]
+                if self._guidance.needs_endpoint(row.where.step + 1):
+                    clean = velocity_to_clean(noisy_BFCHW[one], negative_1FCHW, sigma_B[one])
+                    slot.endpoint_FCHW = clean[0]
+            elif slot.endpoint_FCHW is not None:
+                negative_1FCHW = negative_velocity(
+                    noisy_BFCHW[one], slot.endpoint_FCHW[None], sigma_B[one]
+                )
+            else:
+                continue
+            guided_BFCHW[one] = self._guidance.combine(velocity_BFCHW[one], negative_1FCHW)
+        return guided_BFCHW
+
+    def _noised(self, row: Row, clean_FCHW: Tensor) -> Tensor:
+        assert row.next_sigma is not None
+        step = row.where.step + 1
+        noise_FCHW = self._noise.noise(row.seed, row.where.chunk, step, tuple(clean_FCHW.shape))
+        sigma_B = torch.tensor([row.next_sigma], device=clean_FCHW.device)
+        noise_1FCHW = noise_FCHW.to(clean_FCHW.device, non_blocking=True)[None]
+        return add_noise(clean_FCHW[None], noise_1FCHW, sigma_B)[0]

@@ -1,0 +1,168 @@
+"""How a chunk begins: from noise (text-to-video), or from noise over a clip (video-to-video).
+
+Legend: T pixel frames, F latent frames, C channels, H W latent height and width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from streamgen.diffusion.flow import mix_input
+from streamgen.diffusion.noise import CONDITION_STEP, START_STEP, NoiseSource
+from streamgen.diffusion.noise_control import NoiseController
+from streamgen.diffusion.schedule import NoiseSchedule
+from streamgen.engine.batch import Level, Started
+from streamgen.engine.codec import StreamEncoder
+from streamgen.engine.recipe import Recipe
+from streamgen.media.frame_queue import FrameQueue
+from streamgen.models.codec_facts import CodecFacts
+
+
+@dataclass(frozen=True, slots=True)
+class StreamGeometry:
+    """Latent picture of a stream, its rate, and where its latents live."""
+
+    codec: CodecFacts
+    latent_height: int
+    latent_width: int
+    fps: float
+    device: torch.device
+    dtype: torch.dtype
+
+    def latent_shape(self, num_latent_frames: int) -> tuple[int, int, int, int]:
+        channels = self.codec.latent_channels
+        return num_latent_frames, channels, self.latent_height, self.latent_width
+
+    def num_pixel_frames(self, recipe: Recipe, chunk: int) -> int:
+        return self.codec.num_pixel_frames(recipe.num_frames(chunk), chunk == 0)
+
+    def pts_s(self, recipe: Recipe, chunk: int) -> float:
+        """When a chunk's first picture is shown, in seconds since the stream began."""
+        if chunk == 0:
+            return 0.0
+        first, later = (self.num_pixel_frames(recipe, number) for number in (0, 1))
+        return (first + (chunk - 1) * later) / self.fps
+
+
+class NoiseStarter:
+    """Text-to-video: every chunk begins as pure noise; there is always a next one."""
+
+    waiting_clips = 0
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        geometry: StreamGeometry,
+        noise: NoiseSource,
+        *,
+        seed: int,
+        max_chunks: int | None,
+    ) -> None:
+        self._recipe = recipe
+        self._geometry = geometry
+        self._noise = noise
+        self._seed = seed
+        self._max_chunks = max_chunks
+        self._num_started = 0
+
+    def ready(self) -> bool:
+        return not self.has_ended()
+
+    def has_ended(self) -> bool:
+        return self._max_chunks is not None and self._num_started >= self._max_chunks
+
+    def drop(self, num_clips: int) -> None:
+        assert num_clips == 0, "text-to-video has no clips to drop"
+
+    def start(self, chunk: int) -> Started:
+        geometry, recipe = self._geometry, self._recipe
+        shape = geometry.latent_shape(recipe.num_frames(chunk))
+        noise_FCHW = self._noise.noise(self._seed, chunk, START_STEP, shape)
+        self._num_started += 1
+        pts_s = geometry.pts_s(recipe, chunk)
+        return Started(
+            latents_FCHW=noise_FCHW.to(geometry.device, geometry.dtype, non_blocking=True),
+            condition_FCHW=None,
+            endpoint_FCHW=None,
+            level=None,
+            pts_s=pts_s,
+            captured_s=pts_s,
+            num_frames=geometry.num_pixel_frames(recipe, chunk),
+        )
+
+
+class VideoStarter:
+    """Video-to-video: a clip from the queue is encoded, and noise put over it.
+
+    A model with condition channels also reads the encoded clip itself, with `condition_noise` of
+    noise on it: the less, the closer it keeps to the input.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        geometry: StreamGeometry,
+        noise: NoiseSource,
+        *,
+        seed: int,
+        queue: FrameQueue,
+        encoder: StreamEncoder,
+        controller: NoiseController,
+        schedule: NoiseSchedule,
+        condition_noise: float | None,
+    ) -> None:
+        """`condition_noise` in [0, 1]; None for a model without condition channels."""
+        self._recipe = recipe
+        self._geometry = geometry
+        self._noise = noise
+        self._seed = seed
+        self._queue = queue
+        self._encoder = encoder
+        self._controller = controller
+        self._schedule = schedule
+        self._condition_noise = condition_noise
+        self._next_chunk = 0
+
+    @property
+    def waiting_clips(self) -> int:
+        return self._queue.num_waiting // self._frames_wanted
+
+    @property
+    def _frames_wanted(self) -> int:
+        return self._geometry.num_pixel_frames(self._recipe, self._next_chunk)
+
+    def ready(self) -> bool:
+        """Whether a whole clip waits. Raises the source's error once its frames are used up."""
+        return self._queue.wait(self._frames_wanted, timeout_s=0.0)
+
+    def has_ended(self) -> bool:
+        return self._queue.has_ended(self._frames_wanted)
+
+    def drop(self, num_clips: int) -> None:
+        for _ in range(num_clips):
+            self._queue.get_batch(self._frames_wanted)
+
+    def start(self, chunk: int) -> Started:
+        clip = self._queue.get_batch(self._frames_wanted)
+        assert clip is not None, "start was called before ready"
+        pixels_TCHW = self._encoder.pixels(clip)
+        level = self._controller.next(pixels_TCHW)
+        clean_FCHW = self._encoder.encode(pixels_TCHW)
+        shape, device = tuple(clean_FCHW.shape), clean_FCHW.device
+        noise_FCHW = self._noise.noise(self._seed, chunk, START_STEP, shape).to(device)
+        condition_FCHW = None
+        if self._condition_noise is not None:
+            draw_FCHW = self._noise.noise(self._seed, chunk, CONDITION_STEP, shape).to(device)
+            condition_FCHW = mix_input(clean_FCHW, draw_FCHW, self._condition_noise)
+        self._next_chunk = chunk + 1
+        return Started(
+            latents_FCHW=mix_input(clean_FCHW, noise_FCHW, level.scale),
+            condition_FCHW=condition_FCHW,
+            endpoint_FCHW=clean_FCHW,
+            level=Level(level.timestep, self._schedule.sigma_at(level.timestep)),
+            pts_s=self._geometry.pts_s(self._recipe, chunk),
+            captured_s=clip.captured_s,
+            num_frames=clip.num_frames,
+        )

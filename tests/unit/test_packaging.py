@@ -17,7 +17,7 @@ FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "c
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder into which the wheel of this tree was unpacked."""
     source, wheels, target = (tmp_path_factory.mktemp(name) for name in ("src", "whl", "site"))
-    for folder in SOURCES:
+    for folder in filter(lambda name: (ROOT / name).is_dir(), SOURCES):
         shutil.copytree(
             ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__")
         )

@@ -1,14 +1,19 @@
-"""Fill a folder with free pictures and film runs that teach the codec and the styles what photographs look like.
+"""Fill a folder with free pictures and film runs, so that codec and styles learn photographs.
 
-Sources, by package name, and their licences (the pictures are for training only and are not shipped):
+Sources, by package name, and licences (the pictures are for training only and are not shipped):
 
-- scikit-image (PyPI): its sample pictures; BSD-3-Clause or public domain, see its data/README.txt
-- mate-backgrounds, gnome-backgrounds, plasma-workspace-wallpapers (Debian): wallpapers, photographs and art;
-  GPL-2+, CC-BY-SA (2.0 to 4.0), CC0 and LGPL-3 by picture, see each package's copyright file, which is
-  copied into the folder
-- moviepy 2.2.1 (PyPI source package; MIT): carries the film Big Buck Bunny, (c) Blender Foundation, CC-BY 3.0
+- scikit-image (PyPI): its sample pictures; BSD-3-Clause package, pictures by their own
+  terms, mostly public domain or CC0: see the docstrings of skimage.data
+- mate-backgrounds (Debian), wallpapers: GPL-2+, two of them CC-BY-SA-4.0
+- gnome-backgrounds (Debian), wallpapers: GPL-2+ package; its photographs CC-BY-SA-2.0
+  or -3.0, one CC-BY-2.0
+- plasma-workspace-wallpapers (Debian), wallpapers: GPL-2+
+  (the three copyright files are copied into the folder)
+- moviepy 2.2.1 (PyPI source package; MIT): carries the film Big Buck Bunny,
+  (c) Blender Foundation, CC-BY 3.0
 
-Usage: python scripts/fetch_training_pictures.py FOLDER  (needs pip, apt-get, dpkg; downloads about 230 MB)
+Usage: python scripts/fetch_training_pictures.py FOLDER
+(needs pip, apt-get and dpkg; downloads about 230 MB)
 """
 
 from __future__ import annotations
@@ -44,7 +49,9 @@ MIN_CONTRAST = 12.0  # standard deviation of grey below which a picture teaches 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--downloads", type=Path, help="keep the packages here, and use those found here")
+    parser.add_argument(
+        "--downloads", type=Path, help="keep the packages here, and use those found here"
+    )
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -73,14 +80,16 @@ def keep_wallpapers(folder: Path, downloads: Path, scratch: Path) -> int:
         unpacked = scratch / package
         archive = next(iter(downloads.glob(f"{package}_*.deb")))
         subprocess.run(["dpkg", "-x", str(archive), str(unpacked)], check=True)
-        shutil.copy(unpacked / "usr/share/doc" / package / "copyright", folder / f"{package}.copyright")
+        shutil.copy(
+            unpacked / "usr/share/doc" / package / "copyright", folder / f"{package}.copyright"
+        )
         largest = _largest_versions(unpacked)
         num_kept += sum(keep_still(path, folder, package) for path in largest)
     return num_kept
 
 
 def _largest_versions(root: Path) -> list[Path]:
-    """One file of every wallpaper: several sizes of one picture lie in one folder as 1920x1080.jpg."""
+    """One file of every wallpaper: the sizes of one picture lie in one folder as 1920x1080.jpg."""
     chosen: dict[str, Path] = {}
     for path in sorted(root.rglob("*"), key=lambda p: p.stat().st_size):
         if path.suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp") or path.is_symlink():
@@ -105,7 +114,7 @@ def keep_still(path: Path, folder: Path, source: str) -> bool:
 
 
 def keep_film(folder: Path, downloads: Path, scratch: Path) -> int:
-    """Runs of consecutive frames, spread over the film, as folders run_000/00.jpg ...; returns how many."""
+    """Runs of consecutive frames, spread over the film: run_000/00.jpg ...; returns how many."""
     if not list(downloads.glob("moviepy-*.tar.gz")):
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "moviepy"]
         command += ["--no-build-isolation", FILM_PACKAGE, "-d", str(downloads)]
@@ -115,7 +124,9 @@ def keep_film(folder: Path, downloads: Path, scratch: Path) -> int:
         stored = package.extractfile(member)
         assert stored is not None
         with zipfile.ZipFile(BytesIO(stored.read())) as inner:
-            film = Path(inner.extract(next(n for n in inner.namelist() if n.endswith("/bbb.mp4")), scratch))
+            film = Path(
+                inner.extract(next(n for n in inner.namelist() if n.endswith("/bbb.mp4")), scratch)
+            )
     with av.open(str(film)) as container:
         duration_s = float(container.duration / av.time_base)
         starts_s = np.linspace(FILM_SKIP_S, duration_s - FILM_CREDITS_S, NUM_RUNS)
@@ -123,7 +134,9 @@ def keep_film(folder: Path, downloads: Path, scratch: Path) -> int:
             target = folder / f"run_{index:03d}"
             target.mkdir(exist_ok=True)
             for number, frame in enumerate(_run(container, float(start_s))):
-                cv2.imwrite(str(target / f"{number:02d}.jpg"), frame, [cv2.IMWRITE_JPEG_QUALITY, 92])
+                cv2.imwrite(
+                    str(target / f"{number:02d}.jpg"), frame, [cv2.IMWRITE_JPEG_QUALITY, 92]
+                )
     return NUM_RUNS
 
 
@@ -136,7 +149,9 @@ def _run(container: av.container.InputContainer, start_s: float) -> Iterator[np.
         if frame.time < due_s:
             continue
         width = round(frame.width * FILM_HEIGHT_PX / frame.height)
-        yield cv2.resize(frame.to_ndarray(format="bgr24"), (width, FILM_HEIGHT_PX), interpolation=cv2.INTER_AREA)
+        yield cv2.resize(
+            frame.to_ndarray(format="bgr24"), (width, FILM_HEIGHT_PX), interpolation=cv2.INTER_AREA
+        )
         due_s += Fraction(1, FILM_FPS)
         num_frames += 1
         if num_frames == RUN_FRAMES:

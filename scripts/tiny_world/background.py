@@ -1,4 +1,4 @@
-"""The still background of a scene: sky by time of day, then the place; pastel, so that objects stand out.
+"""The still background of a scene: sky by time of day, then the place; pale behind vivid objects.
 
 A panorama is `width` sides wide and repeats after two sides, so a camera can pan for ever.
 """
@@ -38,7 +38,7 @@ HORIZONS = {  # share of the side at which the ground begins
 
 
 class Canvas:
-    """A picture that is being painted: `pixels` uint8 [H, W, 3]; positions are shares of the side."""
+    """A picture being painted: `pixels` uint8 [H, W, 3]; positions are shares of the side."""
 
     def __init__(self, scene: Scene, size_px: int, width: int) -> None:
         self.size_px = size_px
@@ -53,7 +53,9 @@ class Canvas:
 
     def tint(self, colour: Colour) -> Colour:
         times, plus = TINTS[self.time_of_day]
-        red, green, blue = (min(255.0, c * t + p) for c, t, p in zip(colour, times, plus, strict=True))
+        red, green, blue = (
+            min(255.0, c * t + p) for c, t, p in zip(colour, times, plus, strict=True)
+        )
         return red, green, blue
 
     def wave(self, cycles: int, turns: float) -> np.ndarray:
@@ -61,7 +63,7 @@ class Canvas:
         return np.sin(2 * math.pi * (cycles * (self.x + self.shift) / 2 + turns))
 
     def fill_below(self, edge: np.ndarray | float, top: Colour, bottom: Colour) -> None:
-        """Paint everything under edge [W]; colours by day, `top` at the highest edge, `bottom` at the foot."""
+        """Paint all under edge [W]: `top` at its highest place to `bottom`, colours by day."""
         edge_W = np.broadcast_to(np.float32(edge), self.x.shape)
         first = max(0, int((edge_W.min() * self.size_px) - 1))
         rows_H = self.y[first:]
@@ -76,7 +78,7 @@ class Canvas:
     def polygon(self, points: list[tuple[float, float]], colour: Colour) -> None:
         """An anti-aliased polygon, repeated every two sides; colour as it shall look."""
         for repeat in (-2, 0, 2):
-            shares = np.array(points, np.float32) + [repeat, 0]
+            shares = np.array(points, np.float32) + np.float32((repeat, 0))
             corners = np.round((shares * self.size_px - 0.5) * 16).astype(np.int32)
             cv2.fillPoly(self.pixels, [corners], colour, cv2.LINE_AA, 4)
 
@@ -105,7 +107,9 @@ def background(scene: Scene, size_px: int, width: int = 1) -> np.ndarray:
 def _sky(canvas: Canvas, *, has_sky: bool) -> None:
     top, bottom = SKIES[canvas.time_of_day]
     mix = np.clip(canvas.y / 0.7, 0, 1)[:, None, None]
-    canvas.pixels[:] = (np.float32(top) * (1 - mix) + np.float32(bottom) * mix + 0.5).astype(np.uint8)
+    canvas.pixels[:] = (np.float32(top) * (1 - mix) + np.float32(bottom) * mix + 0.5).astype(
+        np.uint8
+    )
     if not has_sky:
         return
     if canvas.time_of_day == "night":
@@ -136,7 +140,10 @@ def _clouds(canvas: Canvas) -> None:
         for far in (0.0, 1.1):
             at = (x + far + canvas.shift) % 2
             for repeat in (-2, 0, 2):
-                centre = (round((at + repeat) * canvas.size_px), round((y + 0.1 * far) * canvas.size_px))
+                centre = (
+                    round((at + repeat) * canvas.size_px),
+                    round((y + 0.1 * far) * canvas.size_px),
+                )
                 axes = (round(radius * canvas.size_px * 1.25), round(radius * canvas.size_px * 0.7))
                 cv2.ellipse(mask, centre, axes, 0, 0, 360, 255, -1, cv2.LINE_AA)
     soft = cv2.GaussianBlur(mask, (0, 0), canvas.size_px / 50).astype(np.float32)[..., None] / 255
@@ -150,7 +157,13 @@ def _field(canvas: Canvas) -> None:
     near = canvas.horizon + 0.03 + 0.035 * canvas.wave(2, 0.65)
     canvas.fill_below(near, (150, 200, 124), (112, 170, 96))
     for index, x in enumerate((0.07, 0.19, 0.93, 1.3, 1.6)):
-        _tree(canvas, x + canvas.shift, canvas.horizon + 0.03, 0.055 + 0.012 * (index % 2), (92, 146, 92))
+        _tree(
+            canvas,
+            x + canvas.shift,
+            canvas.horizon + 0.03,
+            0.055 + 0.012 * (index % 2),
+            (92, 146, 92),
+        )
 
 
 def _tree(canvas: Canvas, x: float, foot: float, radius: float, leaves: Colour) -> None:
@@ -170,11 +183,15 @@ def _ocean(canvas: Canvas) -> None:
         for column in range(8):
             x = (0.25 * column + 0.13 * (row % 2) + canvas.shift) % 2
             thick = 0.0025 + 0.0012 * row
-            canvas.polygon([(x - length, y), (x, y - thick), (x + length, y), (x, y + thick)], light)
+            canvas.polygon(
+                [(x - length, y), (x, y - thick), (x + length, y), (x, y + thick)], light
+            )
     x, y = 0.16 + canvas.shift, canvas.horizon + 0.01  # a sailing boat
     canvas.polygon([(x - 0.05, y), (x + 0.05, y), (x + 0.03, y + 0.03), (x - 0.03, y + 0.03)],
                    canvas.tint((120, 92, 84)))  # fmt: skip
-    canvas.polygon([(x, y - 0.01), (x, y - 0.12), (x + 0.05, y - 0.01)], canvas.tint((250, 248, 240)))
+    canvas.polygon(
+        [(x, y - 0.01), (x, y - 0.12), (x + 0.05, y - 0.01)], canvas.tint((250, 248, 240))
+    )
     canvas.polygon([(x - 0.01, y - 0.01), (x - 0.01, y - 0.09), (x - 0.04, y - 0.01)],
                    canvas.tint((232, 228, 220)))  # fmt: skip
 
@@ -190,7 +207,12 @@ def _desert(canvas: Canvas) -> None:
 
 def _cactus(canvas: Canvas, x: float, foot: float, height: float) -> None:
     green, wide = canvas.tint((112, 150, 112)), 0.11 * height
-    tall = [(x - wide, foot), (x - wide, foot - height), (x + wide, foot - height), (x + wide, foot)]
+    tall = [
+        (x - wide, foot),
+        (x - wide, foot - height),
+        (x + wide, foot - height),
+        (x + wide, foot),
+    ]
     canvas.polygon(tall, green)
     canvas.disc(x, foot - height, wide, green)
     for side, level in ((-1, 0.5), (1, 0.62)):
@@ -198,13 +220,16 @@ def _cactus(canvas: Canvas, x: float, foot: float, height: float) -> None:
         y = foot - level * height
         canvas.polygon([(x, y), (far, y), (far, y + 1.5 * wide), (x, y + 1.5 * wide)], green)
         canvas.polygon([(far - 0.75 * wide, y + 1.5 * wide), (far - 0.75 * wide, y - 0.25 * height),
-                        (far + 0.75 * wide, y - 0.25 * height), (far + 0.75 * wide, y + 1.5 * wide)],
+                        (far + 0.75 * wide, y - 0.25 * height),
+                        (far + 0.75 * wide, y + 1.5 * wide)],
                        green)  # fmt: skip
 
 
 def _city(canvas: Canvas) -> None:
     chance = np.random.default_rng(11)  # the same town every time
-    for layer, (tone, low, high) in enumerate((((178, 184, 200), 0.34, 0.5), ((136, 142, 162), 0.14, 0.38))):
+    for layer, (tone, low, high) in enumerate(
+        (((178, 184, 200), 0.34, 0.5), ((136, 142, 162), 0.14, 0.38))
+    ):
         x = 0.0
         while x < 2.0 - 1e-6:
             wide = min(2.0 - x, chance.uniform(0.12, 0.19))
@@ -239,10 +264,17 @@ def _windows(
 
 
 def _snow(canvas: Canvas) -> None:
-    for x, top, wide in ((0.27, 0.24, 0.42), (0.95, 0.32, 0.38), (1.55, 0.22, 0.45), (0.62, 0.42, 0.3)):
+    for x, top, wide in (
+        (0.27, 0.24, 0.42),
+        (0.95, 0.32, 0.38),
+        (1.55, 0.22, 0.45),
+        (0.62, 0.42, 0.3),
+    ):
         at, foot = x + canvas.shift, canvas.horizon + 0.1
         peak = top + canvas.horizon - 0.66
-        canvas.polygon([(at, peak), (at + wide, foot), (at - wide, foot)], canvas.tint((158, 172, 196)))
+        canvas.polygon(
+            [(at, peak), (at + wide, foot), (at - wide, foot)], canvas.tint((158, 172, 196))
+        )
         cut = 0.42
         low = peak + (foot - peak) * cut
         zigzag = [(at + wide * cut * s, low + 0.04 * k) for s, k in
@@ -262,7 +294,9 @@ def _pine(canvas: Canvas, x: float, foot: float, height: float, leaves: Colour) 
 
 
 def _forest(canvas: Canvas) -> None:
-    canvas.fill_below(canvas.horizon - 0.25 + 0.03 * canvas.wave(3, 0.2), (136, 168, 146), (126, 160, 130))
+    canvas.fill_below(
+        canvas.horizon - 0.25 + 0.03 * canvas.wave(3, 0.2), (136, 168, 146), (126, 160, 130)
+    )
     for layer, tone in enumerate(((112, 150, 124), (86, 128, 100))):
         for column in range(10):
             x = 0.2 * column + 0.1 * layer + canvas.shift
@@ -277,7 +311,9 @@ def _space(canvas: Canvas) -> None:
     _stars(canvas, 60)
     canvas.glow(0.8, 0.22, 0.2, canvas.tint((220, 190, 170)), 0.5)
     canvas.disc(0.8, 0.22, 0.12, canvas.tint((206, 172, 152)))
-    canvas.polygon([(0.58, 0.27), (0.8, 0.22), (1.02, 0.16), (0.8, 0.245)], canvas.tint((232, 214, 190)))
+    canvas.polygon(
+        [(0.58, 0.27), (0.8, 0.22), (1.02, 0.16), (0.8, 0.245)], canvas.tint((232, 214, 190))
+    )
 
 
 def _underwater(canvas: Canvas) -> None:

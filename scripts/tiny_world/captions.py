@@ -43,7 +43,7 @@ MOTIONS = {  # the first is canonical; all fit behind "a red ball"
                  "swings from side to side", "moving from left to right", "sliding back and forth",
                  "gliding from side to side"),
     "circling": ("circling", "circles", "is circling", "moving in circles", "orbiting", "looping",
-                 "moves in a circle", "circling around", "loops around"),
+                 "moves in circles", "circling around", "loops around"),
     "hovering": ("hovering", "hovers", "is hovering", "floating", "floats", "resting", "still",
                  "standing still", "levitating"),
     "spinning": ("spinning", "spins", "rotating", "is spinning", "twirling", "turning around"),
@@ -53,7 +53,8 @@ MOTIONS = {  # the first is canonical; all fit behind "a red ball"
 PLACES = {  # the first is canonical; all fit behind "over"
     "field": ("a field", "a green field", "a meadow", "the grass", "green hills", "the meadow",
               "grassland", "a grassy field", "the hills"),
-    "ocean": ("the ocean", "the sea", "the waves", "the water", "a blue ocean", "the blue sea", "waves"),
+    "ocean": ("the ocean", "the sea", "the waves", "the water", "a blue ocean", "the blue sea",
+              "waves"),
     "desert": ("the desert", "sand dunes", "the dunes", "a sandy desert", "the sand", "a desert"),
     "city": ("a city", "the city", "a town", "a skyline", "the skyscrapers", "the buildings",
              "a city street", "the town", "the city skyline"),
@@ -114,7 +115,9 @@ def _compose(scene: Scene, rng: np.random.Generator) -> str:
     motion = _choose(rng, MOTIONS[scene.motion]) if has_motion else ""
     place = _choose(rng, PLACES[scene.background]) if has_place else ""
     time = _choose(rng, TIMES[scene.time_of_day]) if has_time else ""
-    preposition = _choose(rng, ("over", "over", "above", "in front of" if rng.random() < 0.3 else "over"))
+    preposition = _choose(
+        rng, ("over", "over", "above", "in front of" if rng.random() < 0.3 else "over")
+    )
     if scene.background in ("field", "desert", "snow") and rng.random() < 0.15:
         preposition = "on"
     where = f"{preposition} {place}" if place else ""
@@ -155,7 +158,9 @@ def _extras(scene: Scene, rng: np.random.Generator) -> str:
     if scene.weather != "clear":
         parts += " " + _choose(rng, WEATHERS[scene.weather])
     if scene.pan != "none" and rng.random() < 0.8:
-        parts += _choose(rng, (", camera panning", ", the camera pans", ", panning")) + f" {scene.pan}"
+        parts += (
+            _choose(rng, (", camera panning", ", the camera pans", ", panning")) + f" {scene.pan}"
+        )
     if scene.style != "none":
         parts += ", " + style_phrase(scene.style, rng)
     return parts

@@ -1,4 +1,4 @@
-"""The object's picture: a shaded, outlined sprite with alpha, drawn once and warped into every frame.
+"""The object's picture: a shaded, outlined sprite with alpha, drawn once, warped into every frame.
 
 Lengths are shares of the object's diameter, y downwards, (0, 0) is its centre.
 """
@@ -10,7 +10,8 @@ import math
 import cv2
 import numpy as np
 
-# Hues are at least 24 degrees apart; chroma (max - min) is over 170 of 255, pastel backgrounds stay under 110.
+# Hues are 19 degrees apart or more (22 in the small world); chroma (max - min) is over 160 of 255,
+# that of the pastel backgrounds under 125.
 OBJECT_COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (226, 22, 38),
     "orange": (255, 124, 0),
@@ -44,7 +45,12 @@ def outline(shape: str) -> np.ndarray:
     angles = np.linspace(0, 2 * math.pi, 96, endpoint=False)
     if shape == "heart":
         x = 16 * np.sin(angles) ** 3
-        y = -(13 * np.cos(angles) - 5 * np.cos(2 * angles) - 2 * np.cos(3 * angles) - np.cos(4 * angles))
+        y = -(
+            13 * np.cos(angles)
+            - 5 * np.cos(2 * angles)
+            - 2 * np.cos(3 * angles)
+            - np.cos(4 * angles)
+        )
         return np.stack([x, y - 2], 1).astype(np.float32) / 33
     if shape == "flower":
         radii = 0.40 + 0.11 * np.cos(6 * angles)
@@ -54,7 +60,7 @@ def outline(shape: str) -> np.ndarray:
         inner = np.linspace(2 * math.pi - 1.12, 1.12, 64)
         arc = np.stack([0.48 * np.cos(outer), 0.48 * np.sin(outer)], 1)
         bite = np.stack([0.12 + 0.365 * np.cos(inner) + 0.07, 0.365 * np.sin(inner)], 1)
-        return (np.concatenate([arc, bite]) + [0.06, 0]).astype(np.float32)
+        return (np.concatenate([arc, bite]) + np.array((0.06, 0))).astype(np.float32)
     radius = 0.5 - OUTLINE_WIDTH / 2  # ball, ring
     return np.stack([radius * np.sin(angles), -radius * np.cos(angles)], 1).astype(np.float32)
 

@@ -28,7 +28,9 @@ def load_pictures(folder: str | Path) -> list[np.ndarray]:
     pictures = []
     for path in sorted(Path(folder).iterdir()):
         if path.is_dir():
-            frames = [_read(file) for file in sorted(path.iterdir()) if file.suffix in PICTURE_SUFFIXES]
+            frames = [
+                _read(file) for file in sorted(path.iterdir()) if file.suffix in PICTURE_SUFFIXES
+            ]
             if frames:
                 pictures.append(np.stack(frames))
         elif path.suffix.lower() in PICTURE_SUFFIXES:
@@ -45,8 +47,8 @@ def photo_clip(
 ) -> np.ndarray:
     """A clip uint8 [num_frames, size_px, size_px, 3] from one picture, mirrored half of the time.
 
-    A still is seen through a window that pans and zooms slowly; a run gives consecutive frames through a
-    fixed window, played there and back if it is shorter than the clip.
+    A still is seen through a window that pans and zooms slowly; a run gives consecutive frames
+    through a fixed window, played there and back if it is shorter than the clip.
     """
     picture = pictures[int(rng.integers(len(pictures)))]
     is_run = picture.ndim == 4

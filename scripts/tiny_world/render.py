@@ -1,4 +1,4 @@
-"""Pictures of a scene: a pure function of (scene, frame index), so any window of an endless clip exists."""
+"""Pictures of a scene: a pure function of (scene, frame index), for any window of endless clips."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a clip shows: names for the caption and a few small continuous parameters; draws nothing.
 
-Two sizes of the world: `SMALL` is low in entropy, for training on a CPU; `FULL` has more of everything.
+Two sizes of the world: `SMALL` is low in entropy, for training on a CPU; `FULL` has more of all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Scene:
     time_of_day: str  # "day", "night" or "sunset"
     weather: str  # "clear", "rain", "snowfall" or "fog"
     pan: str  # direction in which the camera pans: "none", "left" or "right"
-    style: str  # a whole-picture style of `styles.STYLES`; drawn by `styles.apply_style`, not by `render`
+    style: str  # one of `styles.STYLES`; drawn by `styles.apply_style`, not by `render`
     diameter: float  # of the object, as a share of the picture's side
     centre_x: float  # resting place of the object, share of the side, about .5
     centre_y: float  # the same, downwards
@@ -70,7 +70,18 @@ SMALL = World(
 )
 
 FULL = World(
-    shapes=("ball", "box", "triangle", "star", "heart", "diamond", "ring", "cross", "moon", "flower"),
+    shapes=(
+        "ball",
+        "box",
+        "triangle",
+        "star",
+        "heart",
+        "diamond",
+        "ring",
+        "cross",
+        "moon",
+        "flower",
+    ),
     colours=("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink"),
     sizes=("small", "medium", "big"),
     motions=("bouncing", "swinging", "circling", "hovering", "spinning", "pulsing", "zigzagging"),

@@ -1,4 +1,4 @@
-"""Whole-picture styles: functions of one frame at a time, so a clip stays as steady as its input."""
+"""Whole-picture styles: functions of one frame, so that a clip stays as steady as its input."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _ramp(grey: np.ndarray, stops: tuple[tuple[int, int, int, int], ...]) -> np.
 
 
 def _sketch(frame: np.ndarray) -> np.ndarray:
-    """Dark strokes along edges and a little shading on white paper (after the "colour dodge" sketch)."""
+    """Dark strokes along edges, a little shading, white paper (the "colour dodge" sketch)."""
     grey = _grey(frame)
     around = cv2.GaussianBlur(grey, (0, 0), 3.0 * grey.shape[0] / 128).astype(np.float32)
     dodge = np.minimum((grey + 24.0) / (around + 24.0), 1.0)
@@ -95,10 +95,12 @@ def _tinted(grey: np.ndarray, factors: tuple[float, float, float]) -> np.ndarray
 
 
 def _neon(frame: np.ndarray) -> np.ndarray:
-    """A dark violet picture; edges glow magenta where the picture is dark and cyan where it is bright."""
+    """A dark violet picture; edges glow magenta in dark places and cyan in bright ones."""
     grey = _grey(frame)
     line = np.clip(_edges(grey) * 1.5 - 24, 0, 255)
-    light = np.clip((cv2.GaussianBlur(grey, (0, 0), 5.0).astype(np.float32) - 70) / 90, 0, 1)[..., None]
+    light = np.clip((cv2.GaussianBlur(grey, (0, 0), 5.0).astype(np.float32) - 70) / 90, 0, 1)[
+        ..., None
+    ]
     lamp = np.float32((255, 40, 200)) * (1 - light) + np.float32((30, 235, 255)) * light
     glow = cv2.GaussianBlur(line, (0, 0), 2.6 * grey.shape[0] / 128)
     dim = _ramp(grey, ((0, 8, 4, 22), (255, 40, 22, 74)))
@@ -130,9 +132,9 @@ def _comic(frame: np.ndarray) -> np.ndarray:
 
 
 _LEVELS = np.arange(256)
-_STEPS_VALUE = np.select(
-    [_LEVELS < 48, _LEVELS < 104, _LEVELS < 168], [62, 124, 196], 255
-).astype(np.uint8)
+_STEPS_VALUE = np.select([_LEVELS < 48, _LEVELS < 104, _LEVELS < 168], [62, 124, 196], 255).astype(
+    np.uint8
+)
 _STEPS_SATURATION = np.select(
     [_LEVELS < 22, _LEVELS < 60, _LEVELS < 110], [0, 120, 190], 245
 ).astype(np.uint8)
@@ -141,7 +143,9 @@ _STEPS_SATURATION = np.select(
 def _ice(frame: np.ndarray) -> np.ndarray:
     """Frozen blue tones, white frost on every edge."""
     grey = _grey(frame)
-    tone = _ramp(grey, ((0, 6, 40, 96), (110, 52, 146, 214), (190, 140, 216, 246), (255, 238, 252, 255)))
+    tone = _ramp(
+        grey, ((0, 6, 40, 96), (110, 52, 146, 214), (190, 140, 216, 246), (255, 238, 252, 255))
+    )
     frost = np.clip((_edges(grey) - 20) / 120, 0, 0.85)[..., None]
     return (tone + (np.float32((242, 252, 255)) - tone) * frost).astype(np.uint8)
 

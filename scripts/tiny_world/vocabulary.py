@@ -34,7 +34,7 @@ _SYNONYMS: dict[str, str] = {  # canonical token: the words that mean it, beside
     "bouncing": "bounces bounce bouncy jumping jumps jump hopping hops hop leaping leaps leap "
     "springing springs dribbling skipping bobbing",
     "swinging": "swings swing swaying sways sway sliding slides slide rocking rocks pendulum "
-    "sideways gliding glides moving moves move travelling travels",
+    "sideways gliding glides travelling travels",
     "circling": "circles orbiting orbits orbit looping loops loop revolving revolves circular "
     "orbital wheeling",
     "hovering": "hovers hover floating floats float still motionless resting rests waiting waits "
@@ -43,9 +43,10 @@ _SYNONYMS: dict[str, str] = {  # canonical token: the words that mean it, beside
     "pulsing": "pulses pulse pulsating growing grows shrinking shrinks breathing beating beats",
     "zigzagging": "zigzags zigzag wavy weaving weaves waving meandering",
     # backgrounds
-    "field": "meadow meadows grass grassland grasslands grassy hills hill hilly pasture lawn prairie "
-    "fields countryside farmland valley park garden",
-    "ocean": "sea seas seaside oceans waves wave water waters lake lagoon sailing sailboat beach bay",
+    "field": "meadow meadows grass grassland grasslands grassy hills hill hilly pasture lawn "
+    "prairie fields countryside farmland valley park garden",
+    "ocean": "sea seas seaside oceans waves wave water waters lake lagoon sailing sailboat "
+    "beach bay",
     "desert": "dunes dune sand sands sandy cactus cacti sahara deserts",
     "city": "town skyline skyscrapers skyscraper buildings building downtown street streets urban "
     "road houses cityscape metropolis rooftops cities towers",
@@ -55,8 +56,8 @@ _SYNONYMS: dict[str, str] = {  # canonical token: the words that mean it, beside
     "space": "galaxy cosmos planets planet outer universe cosmic nebula",
     "underwater": "undersea seabed reef coral submarine aquarium seaweed",
     # times
-    "day": "daytime daylight noon midday morning afternoon sunny sunshine bright sunlit sun sunlight "
-    "daily clear",
+    "day": "daytime daylight noon midday morning afternoon sunny sunshine bright sunlit sun "
+    "sunlight daily clear",
     "night": "midnight dark darkness nighttime nightfall moonlit moonlight starry stars starlight "
     "nocturnal starlit nights",
     "sunset": "dusk evening twilight sundown sunsets gloaming setting sunrise dawn",
@@ -78,9 +79,11 @@ _SYNONYMS: dict[str, str] = {  # canonical token: the words that mean it, beside
 _FUNCTION_WORDS = (
     "a an the and of in on over above at under by with as through during while beside near before "
     "after into across along is are it make turn style up down left right back forth side to from "
-    "colours lights picture book photo page tone tones scene sky paper world line everything around"
+    "moving colours lights picture book photo page tone tones scene sky paper world line "
+    "everything around"
 )
-_RESPELLED = {"beneath": "under", "below": "under", "beside": "near", "color": "colours",
+_RESPELLED = {"moves": "moving", "move": "moving", "goes": "moving", "going": "moving",
+              "beneath": "under", "below": "under", "beside": "near", "color": "colours",
               "colors": "colours", "styled": "style", "art": "picture", "painting": "picture",
               "image": "picture", "video": "picture", "movie": "film", "onto": "on",
               "inside": "in", "within": "in", "upwards": "up", "downwards": "down",

@@ -1,0 +1,135 @@
+"""Computer vision on clips: what do they show?  Deterministic, knows the world but not the prompt.
+
+Measured in order: style (palettes), the object (vivid region), its colour (hue), shape (templates),
+motion (track), then background and time (coarse colours against rendered prototypes).
+`python -m tiny_world.scorer` prints how often the scorer is right when the truth is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from tiny_world.motion_scorer import classify_motion
+from tiny_world.objects import OBJECT_COLOURS
+from tiny_world.place_scorer import classify_place
+from tiny_world.scene import SMALL, World
+from tiny_world.shape_scorer import classify_shape, normalised_mask
+from tiny_world.style_scorer import classify_style
+
+SIZE_PX = 128  # clips of another size are scaled to this
+MIN_SATURATION = 0.60  # of the object
+MIN_VALUE = 84  # of the object, 0..255
+MIN_CHROMA = 72  # of the object, max - min of RGB, 0..255
+MIN_AREA_PX = 160  # a smaller region is not an object
+MIN_FOUND = 0.5  # share of frames in which the object must be found
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Names as in `Scene`; None where the clip does not say (no object, too short, styled)."""
+
+    colour: str | None
+    shape: str | None
+    motion: str | None
+    background: str | None
+    time_of_day: str | None
+    style: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """The object through a clip; a row for each frame in which it was found."""
+
+    frames: np.ndarray  # int [K], indices of the frames
+    centres: np.ndarray  # float [K, 2], x and y in px at SIZE_PX
+    areas: np.ndarray  # float [K], px
+    masks: np.ndarray  # float32 [K, S, S], centred and scaled to one area
+    hues: np.ndarray  # float [K, 2], mean unit vectors of hue
+
+
+def score_clip(clip: np.ndarray, world: World = SMALL) -> Observation:
+    """What a clip uint8 [T, H, W, 3] shows, in the names of a world.
+
+    Colour, shape and motion are measured in unstyled and comic clips only; motion needs 24 frames
+    or more.
+    """
+    clip = _resized(clip)
+    style = classify_style(clip)
+    colour = shape = motion = None
+    masks = np.zeros(clip.shape[:3], bool)
+    if style in ("none", "comic"):
+        track, masks = find_object(clip)
+        if len(track.frames) >= max(1, MIN_FOUND * len(clip)):
+            colour = _classify_colour(track, world)
+            shape = classify_shape(track.masks, world)
+            motion = classify_motion(track, len(clip), world)
+    background, time_of_day = classify_place(clip, masks, style, world)
+    return Observation(colour, shape, motion, background, time_of_day, style)
+
+
+def find_object(clip: np.ndarray) -> tuple[Track, np.ndarray]:
+    """The largest vivid region of every frame: its track, and masks bool [T, H, W]."""
+    masks = np.zeros(clip.shape[:3], bool)
+    rows: list[tuple[int, np.ndarray, float, np.ndarray, np.ndarray]] = []
+    for index, frame in enumerate(clip):
+        mask = object_mask(frame)
+        if mask is None:
+            continue
+        masks[index] = mask > 0
+        y, x = np.nonzero(mask)
+        rows.append((index, np.array([x.mean(), y.mean()]), float(len(x)), normalised_mask(mask),
+                     _mean_hue(frame, mask)))  # fmt: skip
+    columns = (
+        [np.array(column) for column in zip(*rows, strict=True)] if rows else [np.empty(0)] * 5
+    )
+    return Track(*columns), masks
+
+
+def object_mask(frame: np.ndarray) -> np.ndarray | None:
+    """The filled vivid region uint8 [H, W] of 0 and 1, or None."""
+    soft = cv2.GaussianBlur(frame, (0, 0), 0.8).astype(np.int16)
+    value = soft.max(2)
+    chroma = value - soft.min(2)
+    vivid = (chroma > MIN_SATURATION * value) & (value > MIN_VALUE) & (chroma > MIN_CHROMA)
+    contours, _ = cv2.findContours(vivid.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return None
+    largest = max(contours, key=cv2.contourArea)
+    if cv2.contourArea(largest) < MIN_AREA_PX:
+        return None
+    mask = np.zeros(frame.shape[:2], np.uint8)
+    cv2.drawContours(mask, [largest], -1, 1, cv2.FILLED)
+    return mask
+
+
+def _mean_hue(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    inner = cv2.erode(mask, np.ones((3, 3), np.uint8), iterations=2)
+    pixels = frame[(inner if inner.any() else mask) > 0].astype(np.float32)
+    chroma = pixels.max(1) - pixels.min(1)
+    bright = pixels[chroma >= np.median(chroma)]
+    hue = cv2.cvtColor(bright[None] / 255, cv2.COLOR_RGB2HSV)[0, :, 0] * np.pi / 180
+    return np.array([np.cos(hue).mean(), np.sin(hue).mean()])
+
+
+def _classify_colour(track: Track, world: World) -> str:
+    """The world's colour with the nearest hue."""
+    x, y = np.median(track.hues, axis=0)
+    hue = np.arctan2(y, x)
+    colours = np.float32([[OBJECT_COLOURS[name] for name in world.colours]]) / 255
+    hues = cv2.cvtColor(colours, cv2.COLOR_RGB2HSV)[0, :, 0] * np.pi / 180
+    return world.colours[int(np.argmax(np.cos(hues - hue)))]
+
+
+def _resized(clip: np.ndarray) -> np.ndarray:
+    if clip.shape[1:3] == (SIZE_PX, SIZE_PX):
+        return clip
+    return np.stack([cv2.resize(f, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_AREA) for f in clip])
+
+
+if __name__ == "__main__":
+    from tiny_world.validation import main
+
+    main()

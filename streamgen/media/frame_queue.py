@@ -20,7 +20,7 @@ import numpy as np
 
 from streamgen.types import Clip, Frame
 
-Callback = Callable[[], None]
+Callback = Callable[[], object]
 
 
 class FrameQueue(ABC):
@@ -89,7 +89,7 @@ class FrameQueue(ABC):
             callbacks = self._announce()
         _call(callbacks)
 
-    def when_writable(self, callback: Callback) -> Callback:
+    def when_writable(self, callback: Callback) -> Callable[[], None]:
         """Call `callback` once, as soon as `put` would not wait; returns how to cancel that.
 
         It runs at once in this thread or later in the reader's, outside the lock, and must return
@@ -152,7 +152,7 @@ class FrameQueue(ABC):
         with self._changed:
             return self._is_closed and len(self._frames) < num_frames
 
-    def when_readable(self, callback: Callback, num_frames: int = 1) -> Callback:
+    def when_readable(self, callback: Callback, num_frames: int = 1) -> Callable[[], None]:
         """Call `callback` once, as soon as `num_frames` are there or the end is; see when_writable.
 
         Returns how to cancel that.

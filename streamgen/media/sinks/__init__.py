@@ -1,0 +1,1 @@
+"""Where frames go; each module implements streamgen.media.sink.FrameSink."""

@@ -35,8 +35,9 @@ class LatencyModel:
         """Take in one measured batch; a wild outlier is limited, not believed."""
         if rows < 1 or seconds < 0:
             raise ValueError(f"a batch of {rows} rows in {seconds} s cannot be")
-        if self._weight > 1:
-            seconds = min(seconds, OUTLIER_FACTOR * self.predict(rows))
+        expected_s = self.predict(rows)
+        if self._weight > 1 and expected_s > 0:  # where all took no time, nothing is an outlier
+            seconds = min(seconds, OUTLIER_FACTOR * expected_s)
         self._weight = FORGETTING * self._weight + 1
         self._rows = FORGETTING * self._rows + rows
         self._rows_squared = FORGETTING * self._rows_squared + rows * rows
@@ -53,7 +54,7 @@ class LatencyModel:
         prior_slope = mean_seconds / mean_rows
         slope = (covariance + PRIOR_WEIGHT * prior_slope) / (variance + PRIOR_WEIGHT)
         slope = min(max(slope, 0.0), prior_slope)
-        return LatencyFit(fixed_s=mean_seconds - slope * mean_rows, per_row_s=slope)
+        return LatencyFit(fixed_s=max(mean_seconds - slope * mean_rows, 0.0), per_row_s=slope)
 
     def predict(self, rows: int) -> float:
         """Expected seconds of a batch of `rows` rows."""

@@ -1,0 +1,1 @@
+"""The stages in which the tiny model is trained; `scripts/train_tiny.py` runs them."""

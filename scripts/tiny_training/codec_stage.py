@@ -71,7 +71,7 @@ def train_codec(
     try:
         pool.wait_for(POOL_START)
         codec = starting_codec(pool.pixels(np.arange(POOL_START)), seed, encoder_from)
-        codec = codec.to(device, memory_format=torch.channels_last)
+        codec = codec.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         trainer = Trainer(codec, folder, seconds=seconds, seed=seed, device=device)
         held_out = held_out_clips(seed, pictures)
         if not trainer.resume():

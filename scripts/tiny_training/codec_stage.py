@@ -2,7 +2,8 @@
 
 A run continues from its checkpoint, and time already spent counts.  Which clips of the pool make a
 batch, and the noise, are functions of (seed, step); what the pool holds is a matter of timing.
-Writes into its folder: codec.pt (checkpoint), codec.jsonl (log), codec.safetensors (fp16 weights).
+Writes into its folder: codec.pt (checkpoint), codec.jsonl (log), codec.safetensors (fp16
+weights; of every checkpoint, if the encoder is kept).
 
 Shapes: B clips, T pixel frames, F latent frames, G latent frames or T pixel frames of all clips in
 one axis, C channels, D pixel values of one latent cell, N cells, H W height and width.
@@ -108,6 +109,7 @@ class Trainer:
         self._codec = codec
         self._optimizers = _optimizers(self._codec)
         self._folder, self._seconds, self._seed, self._device = folder, seconds, seed, device
+        self._keeps_encoder = not any(p.requires_grad for p in codec.encoder.parameters())
         self._clock = MonotonicClock()
         # Compiled, the loss is one sweep over the pixels instead of fifteen.
         self._loss_of = torch.compile(reconstruction_loss)
@@ -136,6 +138,8 @@ class Trainer:
                 saved_s = self._trained_s
                 pool.check()
                 self._save()
+                if self._keeps_encoder:
+                    export(self._codec, self._folder / "codec.safetensors")
                 self.log(held_out)
         self._save()
 

@@ -6,7 +6,7 @@ Knows no models, codecs or devices: those came in with the executor and with eac
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from streamgen.cache.rows import RowPool
 from streamgen.clock import Clock
@@ -191,14 +191,16 @@ class Engine:
                 session.clips.append(clip)
                 self._chunks.add()
                 if chunk.chunk == 0 and session.recipe.first_chunk_is_alone:
-                    self._controls.append(_shared_first_chunk(session))
+                    self._controls.extend(_shared_first_chunk(session))
             session.advance(row.where, now_s)
             if chunk not in session.chunks:
                 self._book.release(chunk.prompt)
 
 
-def _shared_first_chunk(session: Session) -> CellsCopied:
-    """What the first chunk's last step wrote, for the rows of the steps before."""
-    recipe = session.recipe
-    *others, last = session.cache_rows[: recipe.num_steps]
-    return CellsCopied(last, tuple(others), tuple(range(recipe.first_chunk_frames)))
+def _shared_first_chunk(session: Session) -> Iterator[CellsCopied]:
+    """What the first chunk's last step wrote, for the rows of the steps before, on each side."""
+    cells = tuple(range(session.recipe.first_chunk_frames))
+    for side in session.recipe.step_rows():
+        rows = [session.cache_rows[index] for index in side]
+        if len(rows) > 1:
+            yield CellsCopied(rows[-1], tuple(rows[:-1]), cells)

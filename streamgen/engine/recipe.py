@@ -57,21 +57,21 @@ class Recipe:
     @property
     def num_cache_rows(self) -> int:
         """Rows that a session leases: a plain and perhaps a negative side."""
-        sides = (False, True)
-        return len(
-            {
-                self.cache_row(step, side)
-                for step in range(self.num_passes)
-                for side in sides
-                if not side or self.has_negative(step)
-            }
-        )
+        return sum(len(side) for side in self.step_rows())
 
     def has_negative(self, step: int) -> bool:
         """Whether a pass has a negative row beside it; context passes keep its cache, too."""
         if step < self.num_steps:
             return self.guidance.needs_negative_pass(step)
         return any(self.guidance.needs_negative_pass(other) for other in range(self.num_steps))
+
+    def step_rows(self) -> tuple[tuple[int, ...], ...]:
+        """The rows of the plain side in the order of steps, then those of the negative side."""
+        plain = [self.cache_row(step, False) for step in range(self.num_passes)]
+        negative = [
+            self.cache_row(step, True) for step in range(self.num_passes) if self.has_negative(step)
+        ]
+        return tuple(dict.fromkeys(plain)), tuple(dict.fromkeys(negative))
 
     def cache_row(self, step: int, is_negative: bool) -> int:
         """Which of the session's rows a pass works in."""

@@ -17,6 +17,8 @@ from streamgen.types import PromptId, SessionId
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from streamgen.diffusion.guidance import Guidance
+
 
 class SlotKey(NamedTuple):
     """A chunk in flight."""
@@ -45,6 +47,7 @@ class Row:
     placement: Placement
     prompt: PromptId
     seed: int
+    guidance: Guidance
     is_context: bool
     """A pass over the clean chunk that only writes the cache."""
     is_negative: bool

@@ -1,4 +1,4 @@
-"""One person's stream: its chunks on the ladder, its windows, its finished clips. Host state only."""
+"""One stream: its chunks on the ladder, its windows, its finished clips. Host state only."""
 
 from __future__ import annotations
 
@@ -140,7 +140,8 @@ class Session:
     def rows(self, where: Pass) -> tuple[Row, ...]:
         """Bind the chunk's next pass to level, cache rows and cells, and mark it as under way."""
         chunk = self.chunk(where.chunk)
-        assert chunk.next_step == where.step and not chunk.is_busy, f"{where} cannot run now"
+        assert chunk.next_step == where.step, f"{where} is not the chunk's next step"
+        assert not chunk.is_busy, f"{where} cannot run while the chunk is under way"
         recipe = self.recipe
         is_context = where.step == recipe.num_steps
         sides = (False, True) if recipe.has_negative(where.step) else (False,)
@@ -204,6 +205,7 @@ class Session:
             ),
             prompt=self.negative_prompt if is_negative else chunk.prompt,
             seed=self.seed,
+            guidance=recipe.guidance,
             is_context=is_context,
             is_negative=is_negative,
             is_final=where.step == recipe.num_passes - 1,

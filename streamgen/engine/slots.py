@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from streamgen.diffusion.flow import add_noise, clean_to_velocity, velocity_to_clean
-from streamgen.diffusion.guidance import Guidance, negative_velocity
+from streamgen.diffusion.guidance import negative_velocity
 from streamgen.diffusion.noise import NoiseSource
 from streamgen.engine.batch import Row, SlotKey, Started
 from streamgen.models.base import DiTFacts, Prediction
@@ -32,9 +32,8 @@ class DenoiseSlot:
 class DenoiseSlots:
     """Owns the latents in flight of all sessions, on the last stage."""
 
-    def __init__(self, facts: DiTFacts, guidance: Guidance, noise: NoiseSource) -> None:
+    def __init__(self, facts: DiTFacts, noise: NoiseSource) -> None:
         self._facts = facts
-        self._guidance = guidance
         self._noise = noise
         self._slots: dict[SlotKey, DenoiseSlot] = {}
 
@@ -86,43 +85,49 @@ class DenoiseSlots:
         return finished
 
     def _clean(self, rows: Sequence[Row], predicted_BFCHW: Tensor) -> Tensor:
+        """Clean latents of every row, after guidance where the row's session has one."""
         is_velocity = self._facts.prediction is Prediction.VELOCITY
-        if not self._guidance.is_active and not is_velocity:
+        if not is_velocity and not any(row.guidance.is_active for row in rows):
             return predicted_BFCHW
         noisy_BFCHW = torch.stack([self._slots[row.key].latents_FCHW for row in rows])
         sigma_B = torch.tensor([row.level.sigma for row in rows], dtype=torch.float64)
         sigma_B = sigma_B.to(noisy_BFCHW.device, non_blocking=True)
-        velocity_BFCHW = predicted_BFCHW
-        if not is_velocity:
+        if is_velocity:
+            velocity_BFCHW = predicted_BFCHW
+            clean_BFCHW = velocity_to_clean(noisy_BFCHW, velocity_BFCHW, sigma_B)
+        else:
             velocity_BFCHW = clean_to_velocity(noisy_BFCHW, predicted_BFCHW, sigma_B)
-        if self._guidance.is_active:
-            velocity_BFCHW = self._guided(rows, noisy_BFCHW, velocity_BFCHW, sigma_B)
-        return velocity_to_clean(noisy_BFCHW, velocity_BFCHW, sigma_B)
+            clean_BFCHW = predicted_BFCHW.clone()
+        self._guide(rows, noisy_BFCHW, velocity_BFCHW, sigma_B, clean_BFCHW)
+        return clean_BFCHW
 
-    def _guided(
-        self, rows: Sequence[Row], noisy_BFCHW: Tensor, velocity_BFCHW: Tensor, sigma_B: Tensor
-    ) -> Tensor:
-        """Velocities of the plain rows after guidance; negative and context rows as they are."""
+    def _guide(
+        self,
+        rows: Sequence[Row],
+        noisy_BFCHW: Tensor,
+        velocity_BFCHW: Tensor,
+        sigma_B: Tensor,
+        clean_BFCHW: Tensor,
+    ) -> None:
+        """Replace the clean latents of plain rows by guided ones; no other row is touched."""
         negative_of = {row.where: index for index, row in enumerate(rows) if row.is_negative}
-        guided_BFCHW = velocity_BFCHW.clone()
         for index, row in enumerate(rows):
-            if row.is_negative or row.is_context:
+            if row.is_negative or row.is_context or not row.guidance.is_active:
                 continue
             slot, one = self._slots[row.key], slice(index, index + 1)
             if row.where in negative_of:
-                other = slice(negative_of[row.where], negative_of[row.where] + 1)
-                negative_1FCHW = velocity_BFCHW[other]
-                if self._guidance.needs_endpoint(row.where.step + 1):
-                    clean = velocity_to_clean(noisy_BFCHW[one], negative_1FCHW, sigma_B[one])
-                    slot.endpoint_FCHW = clean[0]
+                other = negative_of[row.where]
+                negative_1FCHW = velocity_BFCHW[other : other + 1]
+                if row.guidance.needs_endpoint(row.where.step + 1):
+                    slot.endpoint_FCHW = clean_BFCHW[other].clone()
             elif slot.endpoint_FCHW is not None:
                 negative_1FCHW = negative_velocity(
                     noisy_BFCHW[one], slot.endpoint_FCHW[None], sigma_B[one]
                 )
             else:
                 continue
-            guided_BFCHW[one] = self._guidance.combine(velocity_BFCHW[one], negative_1FCHW)
-        return guided_BFCHW
+            guided_1FCHW = row.guidance.combine(velocity_BFCHW[one], negative_1FCHW)
+            clean_BFCHW[one] = velocity_to_clean(noisy_BFCHW[one], guided_1FCHW, sigma_B[one])
 
     def _noised(self, row: Row, clean_FCHW: Tensor) -> Tensor:
         assert row.next_sigma is not None

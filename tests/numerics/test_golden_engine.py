@@ -124,7 +124,7 @@ def roll_out(
     cpu = torch.device("cpu")
     cache = KVCache(shape, recipe.positions, device=cpu, dtype=torch.float32)
     stage = Stage(model, cache, device=cpu)
-    executor = LocalExecutor(stage, DenoiseSlots(model.facts, recipe.guidance, noise), clock)
+    executor = LocalExecutor(stage, DenoiseSlots(model.facts, noise), clock)
     engine = Engine(
         executor, policy, rows=RowPool(rows), max_rows=16, clock=clock, metrics=Metrics(clock)
     )

@@ -13,9 +13,15 @@ from tiny_world.scene import Scene, World
 from tiny_world.styles import apply_style
 
 CELLS = 16  # the picture is compared as CELLS x CELLS mean colours
-MAX_DISTANCE = 42.0  # mean Lab distance above which a clip shows no place of the world
+MAX_DISTANCE = (
+    20.0  # mean Lab distance above which a clip shows no place: softened truth is under 9,
+)
+# noise over 20, most photographs over 25
+FOG_DISTANCE = 12.0  # allowed on top in a world that has fog
 HORIZON_SHIFTS = (-0.025, 0.0, 0.025)
 SIZE_PX = 128
+MIDDLE = 0.25  # radius within which a still object may be, share of the side
+PAN_STEPS = 8  # of a panorama, tried in a world with pans
 
 _ANY_SCENE = Scene(
     shape="ball", colour="red", size="big", motion="hovering", background="field",
@@ -26,15 +32,18 @@ _ANY_SCENE = Scene(
 
 
 def classify_place(
-    clip: np.ndarray, masks: np.ndarray, style: str, world: World
+    clip: np.ndarray, masks: np.ndarray | None, style: str, world: World
 ) -> tuple[str | None, str | None]:
-    """Background and time of a clip [T, 128, 128, 3] outside the masks [T, 128, 128]."""
-    colours, weights = _cells(clip, masks)
-    names, prototypes = _prototypes(world.backgrounds, world.times, world.layouts, style)
+    """Background and time of a clip [T, 128, 128, 3] outside the masks [T, 128, 128].
+
+    Without masks a moving object vanishes in the median, and the middle counts little.
+    """
+    colours, weights = _median_cells(clip) if masks is None else _cells(clip, masks)
+    names, prototypes = _prototypes(world, style)
     away = np.sqrt(((prototypes - colours[None]) ** 2).sum(-1))  # [P, CELLS, CELLS]
     distances = (np.minimum(away, 60) * weights).sum((1, 2)) / weights.sum()
     best = int(np.argmin(distances))
-    if distances[best] > MAX_DISTANCE:
+    if distances[best] > MAX_DISTANCE + FOG_DISTANCE * ("fog" in world.weathers):
         return None, None
     return names[best]
 
@@ -53,6 +62,14 @@ def _cells(clip: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return _lab(colours), weights + 1e-6
 
 
+def _median_cells(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lab colours [CELLS, CELLS, 3] of the median over time; weights that are low in the middle."""
+    still = np.median(clip[:: max(1, len(clip) // 8)], axis=0).astype(np.float32)
+    axis = (np.arange(CELLS) + 0.5) / CELLS - 0.5
+    is_middle = axis[:, None] ** 2 + axis[None] ** 2 < MIDDLE**2
+    return _lab(_shrink(still)), np.where(is_middle, 0.15, 1.0).astype(np.float32)
+
+
 def _shrink(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, (CELLS, CELLS), interpolation=cv2.INTER_AREA)
 
@@ -62,18 +79,27 @@ def _lab(colours: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=32)
-def _prototypes(
-    backgrounds: tuple[str, ...], times: tuple[str, ...], layouts: int, style: str
-) -> tuple[list[tuple[str, str]], np.ndarray]:
+def _prototypes(world: World, style: str) -> tuple[list[tuple[str, str]], np.ndarray]:
     """Names and Lab cells [P, CELLS, CELLS, 3] of every background at every time."""
     names, cells = [], []
-    for place in backgrounds:
-        for time in times:
-            for layout in range(layouts):
+    has_pans = len(world.pans) > 1
+    for place in world.backgrounds:
+        for time in world.times:
+            for layout in range(world.layouts):
                 for shift in HORIZON_SHIFTS:
                     scene = replace(_ANY_SCENE, background=place, time_of_day=time, layout=layout,
                                     horizon_shift=shift)  # fmt: skip
-                    picture = apply_style(draw_background(scene, SIZE_PX)[None], style)[0]
-                    names.append((place, time))
-                    cells.append(_lab(_shrink(picture.astype(np.float32))))
+                    for picture in _views(scene, style, has_pans=has_pans):
+                        names.append((place, time))
+                        cells.append(_lab(_shrink(picture.astype(np.float32))))
     return names, np.stack(cells)
+
+
+def _views(scene: Scene, style: str, *, has_pans: bool) -> np.ndarray:
+    """What a camera sees of a background: uint8 [1 or PAN_STEPS, 128, 128, 3]."""
+    if not has_pans:
+        return apply_style(draw_background(scene, SIZE_PX)[None], style)
+    panorama = draw_background(scene, SIZE_PX, width=2)
+    steps = range(0, panorama.shape[1], panorama.shape[1] // PAN_STEPS)
+    views = [np.roll(panorama, -step, axis=1)[:, :SIZE_PX] for step in steps]
+    return apply_style(np.ascontiguousarray(views), style)

@@ -113,10 +113,12 @@ def sample_scene(rng: np.random.Generator, world: World) -> Scene:
     """
     jitter = world.jitter
     size = _pick(rng, world.sizes)
-    motion = _pick(rng, world.motions)
+    shape, motion = _pick(rng, world.shapes), _pick(rng, world.motions)
+    if motion == "spinning" and shape in ("ball", "ring"):  # nobody could see it
+        motion = "hovering"
     is_grounded = motion == "bouncing"
     return Scene(
-        shape=_pick(rng, world.shapes),
+        shape=shape,
         colour=_pick(rng, world.colours),
         size=size,
         motion=motion,

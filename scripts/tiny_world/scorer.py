@@ -20,10 +20,11 @@ from tiny_world.shape_scorer import classify_shape, normalised_mask
 from tiny_world.style_scorer import classify_style
 
 SIZE_PX = 128  # clips of another size are scaled to this
-MIN_SATURATION = 0.60  # of the object
-MIN_VALUE = 84  # of the object, 0..255
-MIN_CHROMA = 72  # of the object, max - min of RGB, 0..255
+CLEAR_LIMITS = (0.60, 84, 72)  # least saturation, value and chroma (max - min of RGB) of the object
+FOG_LIMITS = (0.36, 60, 54)  # the same, tried next in a world that has fog
 MIN_AREA_PX = 160  # a smaller region is not an object
+MAX_SHARE = 0.4  # of the picture; a larger region is a background
+MIN_HOLE = 0.09  # of the region; a smaller hole is a highlight
 MIN_FOUND = 0.5  # share of frames in which the object must be found
 
 
@@ -59,23 +60,26 @@ def score_clip(clip: np.ndarray, world: World = SMALL) -> Observation:
     clip = _resized(clip)
     style = classify_style(clip)
     colour = shape = motion = None
+    is_masked = style in ("none", "comic")
     masks = np.zeros(clip.shape[:3], bool)
-    if style in ("none", "comic"):
-        track, masks = find_object(clip)
+    if is_masked:
+        track, masks = find_object(clip, has_fog="fog" in world.weathers)
         if len(track.frames) >= max(1, MIN_FOUND * len(clip)):
             colour = _classify_colour(track, world)
             shape = classify_shape(track.masks, world)
             motion = classify_motion(track, len(clip), world)
-    background, time_of_day = classify_place(clip, masks, style, world)
+    background, time_of_day = classify_place(clip, masks if is_masked else None, style, world)
     return Observation(colour, shape, motion, background, time_of_day, style)
 
 
-def find_object(clip: np.ndarray) -> tuple[Track, np.ndarray]:
+def find_object(clip: np.ndarray, *, has_fog: bool = False) -> tuple[Track, np.ndarray]:
     """The largest vivid region of every frame: its track, and masks bool [T, H, W]."""
     masks = np.zeros(clip.shape[:3], bool)
     rows: list[tuple[int, np.ndarray, float, np.ndarray, np.ndarray]] = []
     for index, frame in enumerate(clip):
-        mask = object_mask(frame)
+        mask = object_mask(frame, CLEAR_LIMITS)
+        if mask is None and has_fog:
+            mask = object_mask(frame, FOG_LIMITS)
         if mask is None:
             continue
         masks[index] = mask > 0
@@ -88,21 +92,30 @@ def find_object(clip: np.ndarray) -> tuple[Track, np.ndarray]:
     return Track(*columns), masks
 
 
-def object_mask(frame: np.ndarray) -> np.ndarray | None:
-    """The filled vivid region uint8 [H, W] of 0 and 1, or None."""
+def object_mask(frame: np.ndarray, limits: tuple[float, int, int]) -> np.ndarray | None:
+    """The largest vivid region uint8 [H, W] of 0 and 1, small holes filled, or None."""
+    min_saturation, min_value, min_chroma = limits
     soft = cv2.GaussianBlur(frame, (0, 0), 0.8).astype(np.int16)
     value = soft.max(2)
     chroma = value - soft.min(2)
-    vivid = (chroma > MIN_SATURATION * value) & (value > MIN_VALUE) & (chroma > MIN_CHROMA)
-    contours, _ = cv2.findContours(vivid.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if not contours:
+    vivid = (chroma > min_saturation * value) & (value > min_value) & (chroma > min_chroma)
+    contours, tree = cv2.findContours(vivid.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    areas = [cv2.contourArea(c) * (t[3] < 0) for c, t in zip(contours, _rows(tree), strict=True)]
+    area = max(areas, default=0.0)
+    if not MIN_AREA_PX <= area <= MAX_SHARE * vivid.size:
         return None
-    largest = max(contours, key=cv2.contourArea)
-    if cv2.contourArea(largest) < MIN_AREA_PX:
-        return None
+    largest = areas.index(area)
     mask = np.zeros(frame.shape[:2], np.uint8)
-    cv2.drawContours(mask, [largest], -1, 1, cv2.FILLED)
+    cv2.drawContours(mask, contours, largest, 1, cv2.FILLED)
+    for hole, links in zip(contours, _rows(tree), strict=True):
+        if links[3] == largest and cv2.contourArea(hole) > MIN_HOLE * area:
+            cv2.drawContours(mask, [hole], -1, 0, cv2.FILLED)
     return mask
+
+
+def _rows(tree: np.ndarray | None) -> np.ndarray:
+    """OpenCV's links of contours as [K, 4]: next, previous, first hole, parent."""
+    return np.empty((0, 4), np.int32) if tree is None else tree.reshape(-1, 4)
 
 
 def _mean_hue(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:

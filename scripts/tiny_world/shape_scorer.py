@@ -61,12 +61,5 @@ def _templates(shape: str, turns: int) -> np.ndarray:
         upright = cv2.warpAffine(inside, matrix, (side // 2, side // 2))
         for blur in BLUR_PX:
             soft = cv2.GaussianBlur(upright, (0, 0), blur) if blur else upright
-            templates.append(normalised_mask(_filled(soft > 0.5)))
+            templates.append(normalised_mask(soft > 0.5))
     return np.stack(templates)
-
-
-def _filled(mask: np.ndarray) -> np.ndarray:
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = np.zeros(mask.shape, np.uint8)
-    cv2.drawContours(filled, [max(contours, key=cv2.contourArea)], -1, 1, cv2.FILLED)
-    return filled

@@ -16,7 +16,7 @@ MIN_COMIC = (
     0.32  # comic score above which a clip is comic: none .00-.20, comic .44-.83 in the small world
 )
 MIN_GLOW = 0.15  # share of strong colours: neon .48-.96 in the small world, none .03-.15
-MIN_PAPER = 185.0  # median grey of a sketch
+MIN_PAPER = 168.0  # median grey of a sketch
 COMIC_VALUES = (62, 124, 196, 255)  # the steps of `styles._comic`
 COMIC_SATURATIONS = (0, 120, 190, 245)
 

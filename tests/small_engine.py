@@ -172,7 +172,9 @@ class LatentDecoder:
     latents: list[Tensor] = field(default_factory=list)
     pts_s: list[float] = field(default_factory=list)
 
-    def decode(self, latents_FCHW: Tensor | None, *, pts_s: float, captured_s: float) -> NoClip:
+    def decode(
+        self, latents_FCHW: Tensor | None, *, num_frames: int, pts_s: float, captured_s: float
+    ) -> NoClip:
         assert latents_FCHW is not None
         self.latents.append(latents_FCHW.clone())
         self.pts_s.append(pts_s)

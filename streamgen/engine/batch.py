@@ -114,7 +114,7 @@ class Started:
     pts_s: float
     captured_s: float
     num_frames: int
-    """Pixel frames that the chunk will decode to."""
+    """Pixel frames to show of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

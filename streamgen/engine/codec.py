@@ -65,12 +65,17 @@ class StreamDecoder:
 
     @torch.inference_mode()
     def decode(
-        self, latents_FCHW: Tensor | None, *, pts_s: float, captured_s: float
+        self,
+        latents_FCHW: Tensor | None,
+        *,
+        num_frames: int,
+        pts_s: float,
+        captured_s: float,
     ) -> DecodedClip:
         """Decode a chunk; the one copy to the host is asynchronous and carries its event."""
         assert latents_FCHW is not None, "a stopwatch has nothing to decode"
         pixels_TCHW, self._state = self._codec.decode(latents_FCHW, self._state)
-        scaled = (pixels_TCHW.float() + 1) * 127.5
+        scaled = (pixels_TCHW[:num_frames].float() + 1) * 127.5
         pixels_THWC = scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
         if pixels_THWC.device.type == "cpu":
             return DecodedClip(pixels_THWC, None, pts_s, captured_s)

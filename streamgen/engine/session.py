@@ -51,8 +51,15 @@ class ClipDecoder(Protocol):
     """Turns clean latents into pictures; holds the codec's streaming state of one session."""
 
     def decode(
-        self, latents_FCHW: Tensor | None, *, pts_s: float, captured_s: float
-    ) -> PendingClip: ...
+        self,
+        latents_FCHW: Tensor | None,
+        *,
+        num_frames: int,
+        pts_s: float,
+        captured_s: float,
+    ) -> PendingClip:
+        """Pictures of a finished chunk, the first `num_frames` of them."""
+        ...
 
 
 @dataclass(slots=True)
@@ -64,6 +71,8 @@ class ChunkOnLadder:
     start_level: Level
     pts_s: float
     captured_s: float
+    num_frames: int
+    """Pixel frames to show of it; fewer than it decodes to where an input ended in its midst."""
     ready_s: float
     next_step: int = 0
     is_busy: bool = False
@@ -131,6 +140,7 @@ class Session:
                 start_level=started.level or first,
                 pts_s=started.pts_s,
                 captured_s=started.captured_s,
+                num_frames=started.num_frames,
                 ready_s=now_s,
             )
         )

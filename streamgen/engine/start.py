@@ -14,10 +14,11 @@ from streamgen.diffusion.noise import CONDITION_STEP, START_STEP, NoiseSource
 from streamgen.diffusion.noise_control import NoiseController
 from streamgen.diffusion.schedule import NoiseSchedule
 from streamgen.engine.batch import Level, Started
-from streamgen.engine.codec import StreamEncoder
+from streamgen.engine.codec import StreamEncoder, pixels_to_tensor
 from streamgen.engine.recipe import Recipe
-from streamgen.media.frame_queue import FrameQueue
+from streamgen.media.frame_queue import FrameQueue, clip_of
 from streamgen.models.codec_facts import CodecFacts
+from streamgen.types import Clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,27 +135,41 @@ class VideoStarter:
         return self._geometry.num_pixel_frames(self._recipe, self._next_chunk)
 
     def ready(self) -> bool:
-        """Whether a whole clip waits. Raises the source's error once its frames are used up."""
-        return self._queue.wait(self._frames_wanted, timeout_s=0.0)
+        """Whether a whole clip waits, or the rest of an input that has ended."""
+        wanted = self._frames_wanted
+        is_rest = self._queue.has_ended(wanted) and self._queue.num_waiting > 0
+        return is_rest or self._queue.wait(wanted, timeout_s=0.0)
 
     def has_ended(self) -> bool:
-        return self._queue.has_ended(self._frames_wanted)
+        return self._queue.has_ended()
 
     def drop(self, num_clips: int) -> None:
         for _ in range(num_clips):
-            self._queue.get_batch(self._frames_wanted)
+            self._take()
+
+    def _take(self) -> tuple[Clip, int]:
+        """The next clip, its last picture repeated where the input ended, and its own length."""
+        wanted = self._frames_wanted
+        if not self._queue.has_ended(wanted):
+            clip = self._queue.get_batch(wanted)
+            assert clip is not None, "start was called before ready"
+            return clip, wanted
+        rest = [self._queue.get() for _ in range(self._queue.num_waiting)]
+        frames = [frame for frame in rest if frame is not None]
+        return clip_of([*frames, *[frames[-1]] * (wanted - len(frames))]), len(frames)
 
     def start(self, chunk: int) -> Started:
-        clip = self._queue.get_batch(self._frames_wanted)
-        assert clip is not None, "start was called before ready"
-        pixels_TCHW = self._encoder.pixels(clip)
-        level = self._controller.next(pixels_TCHW)
-        clean_FCHW = self._encoder.encode(pixels_TCHW)
+        clip, num_frames = self._take()
+        on_host_TCHW = pixels_to_tensor(clip, torch.device("cpu"), torch.float32)
+        level = self._controller.next(on_host_TCHW)
+        clean_FCHW = self._encoder.encode(self._encoder.pixels(clip))
         shape, device = tuple(clean_FCHW.shape), clean_FCHW.device
-        noise_FCHW = self._noise.noise(self._seed, chunk, START_STEP, shape).to(device)
+        noise_FCHW = self._noise.noise(self._seed, chunk, START_STEP, shape)
+        noise_FCHW = noise_FCHW.to(device, non_blocking=True)
         condition_FCHW = None
         if self._condition_noise is not None:
-            draw_FCHW = self._noise.noise(self._seed, chunk, CONDITION_STEP, shape).to(device)
+            draw_FCHW = self._noise.noise(self._seed, chunk, CONDITION_STEP, shape)
+            draw_FCHW = draw_FCHW.to(device, non_blocking=True)
             condition_FCHW = mix_input(clean_FCHW, draw_FCHW, self._condition_noise)
         self._next_chunk = chunk + 1
         return Started(
@@ -164,5 +179,5 @@ class VideoStarter:
             level=Level(level.timestep, self._schedule.sigma_at(level.timestep)),
             pts_s=self._geometry.pts_s(self._recipe, chunk),
             captured_s=clip.captured_s,
-            num_frames=clip.num_frames,
+            num_frames=num_frames,
         )

@@ -127,3 +127,14 @@ class TextEncoder(Protocol):
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """Words that will have no effect; empty for encoders with an open vocabulary."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBundle:
+    """Everything of one model family: weights in three parts, and what people should know."""
+
+    dit: CausalDiT
+    codec: VideoCodec
+    text: TextEncoder
+    knowledge: str
+    """One or two sentences on what the model can draw."""

@@ -14,7 +14,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-THETA = 10_000.0  # base of the frequencies on every axis (Su et al. 2021, arXiv:2104.09864, sec. 3.4.3)
+THETA = (
+    10_000.0  # base of the frequencies on every axis (Su et al. 2021, arXiv:2104.09864, sec. 3.4.3)
+)
 
 
 @dataclass(frozen=True, slots=True)

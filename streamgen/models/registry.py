@@ -1,0 +1,33 @@
+"""Model families by name; a family's code is imported when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from streamgen.errors import ConfigError
+from streamgen.models.base import ModelBundle
+
+Loader = Callable[[str, torch.device, torch.dtype], ModelBundle]
+
+
+def load_bundle(
+    family: str, weights: str, *, device: torch.device, dtype: torch.dtype
+) -> ModelBundle:
+    """Load a family's model from "package" or a path.
+
+    Raises ConfigError for an unknown family, CheckpointError for unusable weights.
+    """
+    if family not in _LOADERS:
+        raise ConfigError(f"family = {family!r} is not known; known: {', '.join(sorted(_LOADERS))}")
+    return _LOADERS[family](weights, device, dtype)
+
+
+def _load_tiny(weights: str, device: torch.device, dtype: torch.dtype) -> ModelBundle:
+    from streamgen.models.tiny.bundle import load_tiny
+
+    return load_tiny(weights, device=device, dtype=dtype)
+
+
+_LOADERS: dict[str, Loader] = {"tiny": _load_tiny}

@@ -1,0 +1,143 @@
+"""The tiny model's one file: DiT, codec, text encoder and vocabulary in a safetensors file.
+
+Tensors are named `dit.*`, `codec.*`, `text.*`, in fp16; the file's metadata holds their shapes as
+JSON, so that a file describes itself.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from streamgen.errors import CheckpointError
+from streamgen.models.base import ModelBundle, Prediction
+from streamgen.models.tiny.codec import TinyCodec
+from streamgen.models.tiny.text import TinyTextEncoder, Vocabulary
+from streamgen.models.wan.config import WanConfig
+from streamgen.models.wan.dit import WanDiT
+
+PACKAGE_WEIGHTS = Path(__file__).parent / "weights" / "tiny.safetensors"
+FORMAT = "streamgen-tiny-1"
+
+
+@dataclass(frozen=True, slots=True)
+class TextShape:
+    """Sizes of the text encoder."""
+
+    dim: int
+    num_layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class TinyShapes:
+    """What the file's metadata says of its contents."""
+
+    dit: WanConfig
+    text: TextShape
+    vocabulary: dict[str, str]
+    knowledge: str
+
+
+def save_tiny(
+    path: Path, shapes: TinyShapes, *, dit: WanDiT, codec: TinyCodec, text: TinyTextEncoder
+) -> None:
+    """Write a file that `load_tiny` reads; it appears complete or not at all."""
+    parts: dict[str, nn.Module] = {"dit": dit, "codec": codec, "text": text}
+    tensors = {
+        f"{part}.{name}": tensor.detach().half().cpu().contiguous()
+        for part, module in parts.items()
+        for name, tensor in module.state_dict().items()
+    }
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, {"format": FORMAT, "shapes": json.dumps(asdict(shapes))})
+    partial.replace(path)
+
+
+def load_tiny(weights: str, *, device: torch.device, dtype: torch.dtype) -> ModelBundle:
+    """Load the model of the package ("package") or of a file.
+
+    Raises CheckpointError if the file is missing, damaged, or of another kind.
+    """
+    path = PACKAGE_WEIGHTS if weights == "package" else Path(weights).expanduser()
+    shapes, tensors = _read(path)
+    dit = WanDiT(shapes.dit, Prediction.CLEAN)
+    codec = TinyCodec()
+    text = TinyTextEncoder(
+        Vocabulary(shapes.vocabulary),
+        dim=shapes.text.dim,
+        num_layers=shapes.text.num_layers,
+        text_len=shapes.dit.text_len,
+    )
+    parts: dict[str, nn.Module] = {"dit": dit, "codec": codec, "text": text}
+    for part, module in parts.items():
+        _fill(module, part, tensors, path)
+        module.to(device, dtype).eval().requires_grad_(False)
+    codec.to(memory_format=torch.channels_last)
+    return ModelBundle(dit=dit, codec=codec, text=text, knowledge=shapes.knowledge)
+
+
+def read_knowledge() -> str:
+    """What the model of the package can draw, without loading its weights."""
+    return _shapes(PACKAGE_WEIGHTS, _metadata(PACKAGE_WEIGHTS)).knowledge
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return stored.metadata() or {}
+    except FileNotFoundError:
+        raise CheckpointError(
+            f'{path}: there is no such weights file; set model.weights = "package" or another path'
+        ) from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error}); copy or download it again"
+        ) from error
+
+
+def _shapes(path: Path, metadata: dict[str, str]) -> TinyShapes:
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {metadata.get('format')!r}, a tiny model has {FORMAT!r}; "
+            f"choose a preset of the file's own family"
+        )
+    shapes = json.loads(metadata["shapes"])
+    return TinyShapes(
+        dit=WanConfig(**shapes["dit"]),
+        text=TextShape(**shapes["text"]),
+        vocabulary=shapes["vocabulary"],
+        knowledge=shapes["knowledge"],
+    )
+
+
+def _read(path: Path) -> tuple[TinyShapes, dict[str, Tensor]]:
+    shapes = _shapes(path, _metadata(path))
+    with safe_open(path, framework="pt") as stored:
+        return shapes, {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+
+
+def _fill(module: nn.Module, part: str, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load one part strictly: every tensor there, no other, of the right shape."""
+    prefix = f"{part}."
+    own = {
+        name.removeprefix(prefix): tensor.float()
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+    expected = module.state_dict()
+    for name in sorted(expected.keys() ^ own.keys()):
+        state = "is missing" if name in expected else "is unexpected"
+        raise CheckpointError(f"{path}: {prefix}{name} {state}; the file is of another version")
+    for name, tensor in own.items():
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{path}: {prefix}{name} is {tuple(tensor.shape)}, the model needs "
+                f"{tuple(expected[name].shape)}; the file is of another version"
+            )
+    module.load_state_dict(own)

@@ -1,0 +1,208 @@
+"""The composition root: the only place that turns settings into objects and knows everybody."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from streamgen.cache.kv import CacheShape, KVCache
+from streamgen.cache.rows import RowPool
+from streamgen.cache.window import Positions
+from streamgen.clock import Clock
+from streamgen.config.load import load_file, load_preset
+from streamgen.config.schema import StreamConfig
+from streamgen.diffusion.guidance import Guidance, GuidanceMode
+from streamgen.diffusion.noise import NoiseSource
+from streamgen.diffusion.noise_control import (
+    FixedNoiseController,
+    MotionNoiseController,
+    NoiseController,
+    StartLevel,
+)
+from streamgen.diffusion.schedule import Ladder, NoiseSchedule
+from streamgen.engine.batch import Level
+from streamgen.engine.engine import Engine
+from streamgen.engine.executor import LocalExecutor
+from streamgen.engine.recipe import CacheMode, Recipe
+from streamgen.engine.slots import DenoiseSlots
+from streamgen.engine.stage import Stage
+from streamgen.engine.start import StreamGeometry
+from streamgen.errors import CapacityError, ConfigError
+from streamgen.metrics.export import Metrics
+from streamgen.models.base import ModelBundle
+from streamgen.models.registry import load_bundle
+from streamgen.ops.backend import Backend, choose_backend
+from streamgen.ops.rope import TokenGrid
+from streamgen.scheduling.policy import Policy, Sequential, StreamBatch
+from streamgen.types import PictureSize
+
+logger = logging.getLogger(__name__)
+
+TIMESTEPS_PER_SIGMA = 1000  # a fixed start level is told as it is
+FULL_STRENGTH_NOISE = 0.6  # on the condition at strength 1: the most that training puts on it
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """An engine with its model, and what opening a session needs."""
+
+    config: StreamConfig
+    bundle: ModelBundle
+    backend: Backend
+    engine: Engine
+    recipe: Recipe
+    schedule: NoiseSchedule
+    geometry: StreamGeometry
+    noise: NoiseSource
+    metrics: Metrics
+    clock: Clock
+
+    @property
+    def picture_size(self) -> PictureSize:
+        return PictureSize(self.config.picture.height, self.config.picture.width)
+
+
+def build_pipeline(config: StreamConfig, *, clock: Clock, noise: NoiseSource) -> Pipeline:
+    """Load the model and put an engine around it.
+
+    Raises ConfigError for settings that the model cannot follow, CheckpointError for unusable
+    weights, CapacityError if the KV cache does not fit into memory.
+    """
+    backend = choose_backend(config.model.device, config.model.dtype, config.model.num_threads)
+    bundle = load_bundle(
+        config.family, config.model.weights, device=backend.device, dtype=backend.dtype
+    )
+    height, width = bundle.codec.facts.latent_size(config.picture.height, config.picture.width)
+    schedule = NoiseSchedule(config.denoise.shift)
+    recipe = _recipe(config, schedule, bundle)
+    metrics = Metrics(clock)
+    num_rows = recipe.num_cache_rows * config.engine.sessions
+    cache = _cache(bundle, recipe, backend, _grid(bundle, height, width), num_rows)
+    executor = LocalExecutor(
+        Stage(bundle.dit, cache, device=backend.device),
+        DenoiseSlots(bundle.dit.facts, recipe.guidance, noise),
+        clock,
+    )
+    engine = Engine(
+        executor, _policy(config), rows=RowPool(num_rows), max_rows=num_rows, clock=clock,
+        metrics=metrics,
+    )  # fmt: skip
+    geometry = StreamGeometry(
+        codec=bundle.codec.facts,
+        latent_height=height,
+        latent_width=width,
+        fps=config.picture.fps,
+        device=backend.device,
+        dtype=backend.dtype,
+    )
+    return Pipeline(
+        config, bundle, backend, engine, recipe, schedule, geometry, noise, metrics, clock
+    )
+
+
+def load_config(preset: str | Path, overrides: Sequence[str] = ()) -> StreamConfig:
+    """Settings of a preset by name, or of a TOML file; see streamgen.config.load."""
+    if isinstance(preset, Path) or preset.endswith(".toml"):
+        return load_file(Path(preset), overrides)
+    return load_preset(preset, overrides)
+
+
+def video_start(
+    pipeline: Pipeline, strength: float | None
+) -> tuple[NoiseController, float | None]:
+    """The noise controller of a new video-to-video session, and its condition noise.
+
+    `strength` in [0, 1] replaces what the preset says. A model that reads its input beside the
+    noise blurs that input by it; for any other it is the noise level at the start.
+    """
+    config = pipeline.config.noise_control
+    has_condition = pipeline.bundle.dit.facts.condition_channels > 0
+    start_sigma, condition_noise = config.start_sigma, config.condition_noise
+    if strength is not None:
+        if not 0 <= strength <= 1:
+            raise ConfigError(f"strength {strength:g} is not in 0 to 1; choose one that is")
+        if has_condition:
+            condition_noise = strength * FULL_STRENGTH_NOISE
+        else:
+            start_sigma = strength
+    controller = _noise_controller(config.kind, start_sigma, pipeline.recipe.ladder)
+    return controller, condition_noise if has_condition else None
+
+
+def _noise_controller(
+    kind: Literal["fixed", "motion"], start_sigma: float, ladder: Ladder
+) -> NoiseController:
+    lowest = ladder.timesteps[1] if ladder.num_steps > 1 else 0.0
+    told = start_sigma * TIMESTEPS_PER_SIGMA
+    if told <= lowest:
+        raise ConfigError(
+            f"a start at noise level {start_sigma:g} lies below the second level of the ladder, "
+            f"{lowest / TIMESTEPS_PER_SIGMA:.3g}; raise strength or noise_control.start_sigma, or "
+            f"use fewer steps"
+        )
+    if kind == "motion":
+        return MotionNoiseController(
+            start_sigma, first_timestep=ladder.timesteps[0], lowest_timestep=lowest
+        )
+    return FixedNoiseController(StartLevel(start_sigma, told))
+
+
+def _recipe(config: StreamConfig, schedule: NoiseSchedule, bundle: ModelBundle) -> Recipe:
+    denoise, cache = config.denoise, config.cache
+    if denoise.warp:
+        ladder = Ladder.warped(schedule, [int(timestep) for timestep in denoise.timesteps])
+    else:
+        ladder = Ladder.plain(schedule, denoise.timesteps)
+    is_alone = cache.first_chunk == "alone"
+    leads = is_alone and bundle.codec.facts.first_frame_is_single
+    return Recipe(
+        ladder=ladder,
+        mode=CacheMode(cache.mode),
+        context_level=Level(cache.context_timestep, schedule.sigma_at(cache.context_timestep)),
+        sinks=cache.sinks,
+        ring=cache.ring,
+        positions=Positions(cache.positions),
+        chunk_frames=denoise.chunk_frames,
+        first_chunk_frames=denoise.chunk_frames + leads,
+        first_chunk_is_alone=is_alone,
+        guidance=Guidance(
+            GuidanceMode(denoise.guidance), denoise.guidance_scale, denoise.guidance_delta
+        ),
+    )
+
+
+def _grid(bundle: ModelBundle, height: int, width: int) -> TokenGrid:
+    try:
+        return bundle.dit.grid(height, width)
+    except ValueError as error:
+        raise ConfigError(f"picture size does not fit the model: {error}") from error
+
+
+def _cache(
+    bundle: ModelBundle, recipe: Recipe, backend: Backend, grid: TokenGrid, num_rows: int
+) -> KVCache:
+    facts = bundle.dit.facts
+    shape = CacheShape(
+        num_layers=facts.num_blocks,
+        num_rows=num_rows,
+        num_cells=recipe.sinks + recipe.ring,
+        num_heads=facts.num_heads,
+        head_dim=facts.head_dim,
+        grid=grid,
+    )
+    size_gb = shape.size_bytes(backend.dtype) / 1e9
+    logger.info("KV cache: %d rows, %.3f GB", num_rows, size_gb)
+    try:
+        return KVCache(shape, recipe.positions, device=backend.device, dtype=backend.dtype)
+    except (MemoryError, RuntimeError) as error:
+        raise CapacityError(
+            f"the KV cache needs {size_gb:.1f} GB for {num_rows} rows and there is not so much; "
+            f"lower engine.sessions or cache.ring"
+        ) from error
+
+
+def _policy(config: StreamConfig) -> Policy:
+    return StreamBatch() if config.engine.policy == "stream_batch" else Sequential()

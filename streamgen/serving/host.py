@@ -1,0 +1,232 @@
+"""Several streams on one engine: opens sessions, drives ticks, keeps prompts' features."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from streamgen.clock import Clock, MonotonicClock
+from streamgen.diffusion.noise import NoiseSource, SeededNoise
+from streamgen.engine.codec import StreamDecoder, StreamEncoder
+from streamgen.engine.session import ChunkStarter, Session
+from streamgen.engine.start import NoiseStarter, VideoStarter
+from streamgen.errors import ConfigError
+from streamgen.media.frame_queue import FileFrameQueue, FrameQueue
+from streamgen.media.pixels import Fit, Framing
+from streamgen.media.reader import SourceReader
+from streamgen.media.source import FrameSource
+from streamgen.serving.build import Pipeline, build_pipeline, load_config, video_start
+from streamgen.types import PictureSize, PromptId, SessionId
+
+MAX_PROMPT_CHARACTERS = 2000  # a longer one is a mistake: no text encoder reads so far
+QUEUE_CLIPS = 4  # clips of input that may wait
+NUM_REMEMBERED_PROMPTS = 16  # whose features are kept, so that switching back costs nothing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenSession:
+    """A session of the engine, and the thread that feeds it where it has an input."""
+
+    session: Session
+    reader: SourceReader | None
+    queue: FrameQueue | None
+
+
+class Host:
+    """One model, one engine, many streams. Use from one thread; a context manager."""
+
+    def __init__(
+        self,
+        preset: str | Path = "tiny-cpu",
+        *,
+        overrides: Sequence[str] = (),
+        clock: Clock | None = None,
+        noise: NoiseSource | None = None,
+    ) -> None:
+        """`preset` is a name or a TOML file; `overrides` are settings as "cache.sinks=2".
+
+        Raises ConfigError, CheckpointError or CapacityError.
+        """
+        self.pipeline: Pipeline = build_pipeline(
+            load_config(preset, overrides),
+            clock=clock or MonotonicClock(),
+            noise=noise or SeededNoise(),
+        )
+        self._prompts: OrderedDict[str, PromptId] = OrderedDict()
+        self._negative = self.pipeline.engine.add_prompt(self.pipeline.bundle.text.encode(""))
+        self._open: dict[SessionId, OpenSession] = {}
+
+    @property
+    def picture_size(self) -> PictureSize:
+        return self.pipeline.picture_size
+
+    @property
+    def fps(self) -> float:
+        return self.pipeline.config.picture.fps
+
+    @property
+    def takes_video(self) -> bool:
+        return self.pipeline.config.task == "video-to-video"
+
+    def open(
+        self,
+        prompt: str,
+        *,
+        source: FrameSource | None = None,
+        seed: int | None = None,
+        max_frames: int | None = None,
+        strength: float | None = None,
+        fit: Fit = Fit.CROP,
+    ) -> OpenSession:
+        """Begin a session that follows a prompt, and a source where the preset takes video.
+
+        `seed` defaults to the preset's; `max_frames` ends a text-to-video session; `strength` in
+        [0, 1] says how far video-to-video may leave its input. Raises ConfigError or
+        CapacityError; the source is closed then, too.
+        """
+        try:
+            check_prompt(prompt)
+            reader, queue = self._reader(source, fit)
+            session = self._open_session(prompt, queue, seed, max_frames, strength)
+        except BaseException:
+            if source is not None:
+                source.close()
+            raise
+        if reader is not None:
+            reader.start()
+        self._open[session.id] = OpenSession(session, reader, queue)
+        return self._open[session.id]
+
+    def close_session(self, opened: OpenSession) -> None:
+        """End a session and its reader; once is enough, twice does no harm."""
+        if self._open.pop(opened.session.id, None) is None:
+            return
+        self.pipeline.engine.close(opened.session)
+        if opened.reader is not None:
+            opened.reader.stop()
+
+    def close(self) -> None:
+        """End all sessions."""
+        for opened in list(self._open.values()):
+            self.close_session(opened)
+
+    def prompt_id(self, prompt: str) -> PromptId:
+        """The engine's handle of a prompt; its text is encoded once and remembered for a while."""
+        if prompt in self._prompts:
+            self._prompts.move_to_end(prompt)
+            return self._prompts[prompt]
+        features_MD = self.pipeline.bundle.text.encode(prompt)
+        self._prompts[prompt] = self.pipeline.engine.add_prompt(features_MD)
+        if len(self._prompts) > NUM_REMEMBERED_PROMPTS:
+            _, oldest = self._prompts.popitem(last=False)
+            self.pipeline.engine.drop_prompt(oldest)
+        return self._prompts[prompt]
+
+    def tick(self) -> bool:
+        """Run one tick of all streams; False if nothing could run."""
+        return self.pipeline.engine.tick()
+
+    def _reader(
+        self, source: FrameSource | None, fit: Fit
+    ) -> tuple[SourceReader | None, FrameQueue | None]:
+        if source is None:
+            if self.takes_video:
+                raise ConfigError(
+                    "this preset restyles video and has no input; give -i or choose a preset "
+                    "whose task is text-to-video (streamgen presets)"
+                )
+            return None, None
+        if not self.takes_video:
+            raise ConfigError(
+                "this preset makes video from text and takes no input; leave out -i or choose a "
+                "preset whose task is video-to-video (streamgen presets)"
+            )
+        pipeline = self.pipeline
+        longest = max(pipeline.geometry.num_pixel_frames(pipeline.recipe, n) for n in (0, 1))
+        queue = FileFrameQueue(QUEUE_CLIPS * longest)
+        framing = Framing(self.picture_size, fit=fit)
+        return SourceReader(source, queue, prepare=framing.apply), queue
+
+    def _open_session(
+        self,
+        prompt: str,
+        queue: FrameQueue | None,
+        seed: int | None,
+        max_frames: int | None,
+        strength: float | None,
+    ) -> Session:
+        pipeline = self.pipeline
+        chosen_seed = pipeline.config.engine.seed if seed is None else seed
+        if not 0 <= chosen_seed < 2**63:
+            raise ConfigError(f"seed {chosen_seed} is not in 0 to 2**63 - 1; choose another")
+        if queue is None:
+            if strength is not None:
+                raise ConfigError("strength needs an input video; leave it out or give -i")
+            starter: ChunkStarter = self._noise_starter(chosen_seed, max_frames)
+        else:
+            starter = self._video_starter(queue, chosen_seed, strength)
+        return pipeline.engine.open(
+            pipeline.recipe,
+            make_starter=lambda: starter,
+            decoder=StreamDecoder(pipeline.bundle.codec),
+            seed=chosen_seed,
+            prompt=self.prompt_id(prompt),
+            negative_prompt=self._negative,
+            max_waiting_clips=pipeline.config.engine.output_queue_clips,
+        )
+
+    def _noise_starter(self, seed: int, max_frames: int | None) -> NoiseStarter:
+        pipeline = self.pipeline
+        max_chunks = None
+        if max_frames is not None:
+            if max_frames < 1:
+                raise ConfigError(f"{max_frames} frames are no video; ask for at least 1")
+            first, later = (
+                pipeline.geometry.num_pixel_frames(pipeline.recipe, chunk) for chunk in (0, 1)
+            )
+            max_chunks = 1 + max(0, -(-(max_frames - first) // later))
+        return NoiseStarter(
+            pipeline.recipe, pipeline.geometry, pipeline.noise, seed=seed, max_chunks=max_chunks
+        )
+
+    def _video_starter(self, queue: FrameQueue, seed: int, strength: float | None) -> VideoStarter:
+        pipeline = self.pipeline
+        controller, condition_noise = video_start(pipeline, strength)
+        return VideoStarter(
+            pipeline.recipe,
+            pipeline.geometry,
+            pipeline.noise,
+            seed=seed,
+            queue=queue,
+            encoder=StreamEncoder(
+                pipeline.bundle.codec, device=pipeline.backend.device, dtype=pipeline.backend.dtype
+            ),
+            controller=controller,
+            schedule=pipeline.schedule,
+            condition_noise=condition_noise,
+        )
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def check_prompt(prompt: str) -> None:
+    """Raises ConfigError for a prompt that cannot be meant."""
+    if not prompt.strip():
+        raise ConfigError('the prompt is empty; write what to show, as "a red ball at night"')
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        raise ConfigError(
+            f"the prompt has {len(prompt)} characters, {MAX_PROMPT_CHARACTERS} are allowed; "
+            f"shorten it"
+        )

@@ -1,0 +1,149 @@
+"""One stream, as Python sees it: iterate over its frames, change its prompt while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from streamgen.media.pixels import Fit
+from streamgen.media.source import FrameSource
+from streamgen.serving.host import Host, OpenSession, check_prompt
+from streamgen.types import Clip, Frame, PictureSize
+
+
+class Stream:
+    """An endless (or, with `max_frames` or an input, finite) video; an iterator of frames.
+
+        with Stream("tiny-cpu", prompt="a red ball bouncing over a green field") as stream:
+            for frame in stream:
+                show(frame.pixels)
+                if bored:
+                    stream.prompt = "a blue star over the sea at night"
+
+    A new prompt counts from the next chunk on. Several streams share one model and one engine if
+    they are given the same `Host`; they may be read in any order, from one thread.
+    """
+
+    def __init__(
+        self,
+        preset: str | Path | Host = "tiny-cpu",
+        *,
+        prompt: str,
+        source: FrameSource | None = None,
+        seed: int | None = None,
+        max_frames: int | None = None,
+        strength: float | None = None,
+        fit: Fit = Fit.CROP,
+        overrides: Sequence[str] = (),
+    ) -> None:
+        """See `Host` for `preset` and `overrides`, and `Host.open` for the rest and for errors."""
+        if isinstance(preset, Host) and overrides:
+            raise ValueError("overrides belong to the Host that this stream shares")
+        self._host = preset if isinstance(preset, Host) else Host(preset, overrides=overrides)
+        self._source_options = (source, seed, max_frames, strength, fit)
+        self._prompt = prompt
+        self._max_frames = max_frames
+        self._num_frames = 0
+        self._is_closed = False
+        self._opened = self._host.open(
+            prompt, source=source, seed=seed, max_frames=max_frames, strength=strength, fit=fit
+        )
+        self._frames: Iterator[Frame] = iter(())
+
+    @property
+    def picture_size(self) -> PictureSize:
+        return self._host.picture_size
+
+    @property
+    def fps(self) -> float:
+        return self._host.fps
+
+    @property
+    def num_frames(self) -> int:
+        """Frames handed out so far."""
+        return self._num_frames
+
+    @property
+    def unknown_words(self) -> tuple[str, ...]:
+        """Words of the prompt that the model does not know, so that they have no effect."""
+        return self._host.pipeline.bundle.text.unknown_words(self._prompt)
+
+    @property
+    def prompt(self) -> str:
+        return self._prompt
+
+    @prompt.setter
+    def prompt(self, prompt: str) -> None:
+        """Follow another prompt from the next chunk on; ConfigError for an impossible one."""
+        check_prompt(prompt)
+        engine = self._host.pipeline.engine
+        engine.set_prompt(self._opened.session, self._host.prompt_id(prompt))
+        self._prompt = prompt
+
+    def reset(self, *, seed: int | None = None) -> None:
+        """Begin anew under the current prompt, with another seed if one is given.
+
+        For text-to-video only: an input cannot be played back. Raises ValueError otherwise.
+        """
+        source, first_seed, max_frames, strength, fit = self._source_options
+        if source is not None:
+            raise ValueError("a stream with an input cannot be reset; open another one")
+        self._host.close_session(self._opened)
+        self._opened: OpenSession = self._host.open(
+            self._prompt,
+            seed=first_seed if seed is None else seed,
+            max_frames=max_frames,
+            strength=strength,
+            fit=fit,
+        )
+        self._frames = iter(())
+        self._num_frames = 0
+
+    def close(self) -> None:
+        """End the stream; once is enough, twice does no harm."""
+        self._is_closed = True
+        self._host.close_session(self._opened)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        """The next frame, as soon as it is there. Raises SourceError if the input failed."""
+        frame = next(self._frames, None)
+        while frame is None:
+            self._frames = self._next_clip()
+            frame = next(self._frames, None)
+        if self._is_closed or self._num_frames == self._max_frames:
+            raise StopIteration
+        self._num_frames += 1
+        return frame
+
+    def _next_clip(self) -> Iterator[Frame]:
+        """Tick until a clip of this stream has come out; StopIteration at its end."""
+        session, queue = self._opened.session, self._opened.queue
+        while not self._is_closed:
+            if session.clips:
+                return _frames_of(session.clips.popleft().wait(), self.fps)
+            if session.has_ended:
+                if queue is not None:
+                    queue.get(timeout_s=0.0)  # raises the source's error, if it failed
+                break
+            self._host.tick()
+        raise StopIteration
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _frames_of(clip: Clip, fps: float) -> Iterator[Frame]:
+    for index, pixels in enumerate(clip.pixels):
+        yield Frame(pixels, clip.pts_s + index / fps, clip.captured_s)

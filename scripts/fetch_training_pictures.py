@@ -33,6 +33,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.container import InputContainer
 
 DEBIAN_PACKAGES = ("mate-backgrounds", "gnome-backgrounds", "plasma-workspace-wallpapers")
 FILM_PACKAGE = "moviepy==2.2.1"
@@ -47,7 +48,7 @@ MIN_CONTRAST = 12.0  # standard deviation of grey below which a picture teaches 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument(
         "--downloads", type=Path, help="keep the packages here, and use those found here"
@@ -128,7 +129,8 @@ def keep_film(folder: Path, downloads: Path, scratch: Path) -> int:
                 inner.extract(next(n for n in inner.namelist() if n.endswith("/bbb.mp4")), scratch)
             )
     with av.open(str(film)) as container:
-        duration_s = float(container.duration / av.time_base)
+        assert container.duration is not None
+        duration_s = container.duration / av.time_base
         starts_s = np.linspace(FILM_SKIP_S, duration_s - FILM_CREDITS_S, NUM_RUNS)
         for index, start_s in enumerate(starts_s):
             target = folder / f"run_{index:03d}"
@@ -140,13 +142,13 @@ def keep_film(folder: Path, downloads: Path, scratch: Path) -> int:
     return NUM_RUNS
 
 
-def _run(container: av.container.InputContainer, start_s: float) -> Iterator[np.ndarray]:
+def _run(container: InputContainer, start_s: float) -> Iterator[np.ndarray]:
     """RUN_FRAMES frames at FILM_FPS from start_s: uint8 BGR, FILM_HEIGHT_PX high."""
     stream = container.streams.video[0]
     container.seek(int(start_s * av.time_base))
     due_s, num_frames = Fraction(start_s), 0
     for frame in container.decode(stream):
-        if frame.time < due_s:
+        if frame.time is None or frame.time < due_s:
             continue
         width = round(frame.width * FILM_HEIGHT_PX / frame.height)
         yield cv2.resize(

@@ -64,21 +64,21 @@ class Canvas:
 
     def fill_below(self, edge: np.ndarray | float, top: Colour, bottom: Colour) -> None:
         """Paint all under edge [W]: `top` at its highest place to `bottom`, colours by day."""
-        edge_W = np.broadcast_to(np.float32(edge), self.x.shape)
+        edge_W = np.broadcast_to(np.asarray(edge, np.float32), self.x.shape)
         first = max(0, int((edge_W.min() * self.size_px) - 1))
         rows_H = self.y[first:]
         if not len(rows_H):
             return
         alpha = np.clip((rows_H[:, None] - edge_W[None]) * self.size_px + 0.5, 0, 1)[..., None]
         mix = np.linspace(0, 1, len(rows_H), dtype=np.float32)[:, None, None]
-        paint = np.float32(self.tint(top)) * (1 - mix) + np.float32(self.tint(bottom)) * mix
+        paint = _floats(self.tint(top)) * (1 - mix) + _floats(self.tint(bottom)) * mix
         part = self.pixels[first:]
         part[:] = (part + (paint - part) * alpha + 0.5).astype(np.uint8)
 
     def polygon(self, points: list[tuple[float, float]], colour: Colour) -> None:
         """An anti-aliased polygon, repeated every two sides; colour as it shall look."""
         for repeat in (-2, 0, 2):
-            shares = np.array(points, np.float32) + np.float32((repeat, 0))
+            shares = np.array(points, np.float32) + _floats((repeat, 0))
             corners = np.round((shares * self.size_px - 0.5) * 16).astype(np.int32)
             cv2.fillPoly(self.pixels, [corners], colour, cv2.LINE_AA, 4)
 
@@ -93,7 +93,11 @@ class Canvas:
         away_x = (self.x - x + 1) % 2 - 1
         square = away_x[None, :] ** 2 + (self.y - y)[:, None] ** 2
         alpha = (strength * np.exp(-square / (radius * radius)))[..., None]
-        self.pixels[:] = (self.pixels + (np.float32(colour) - self.pixels) * alpha).astype(np.uint8)
+        self.pixels[:] = (self.pixels + (_floats(colour) - self.pixels) * alpha).astype(np.uint8)
+
+
+def _floats(values: tuple[float, ...]) -> np.ndarray:
+    return np.array(values, np.float32)
 
 
 def background(scene: Scene, size_px: int, width: int = 1) -> np.ndarray:
@@ -107,9 +111,7 @@ def background(scene: Scene, size_px: int, width: int = 1) -> np.ndarray:
 def _sky(canvas: Canvas, *, has_sky: bool) -> None:
     top, bottom = SKIES[canvas.time_of_day]
     mix = np.clip(canvas.y / 0.7, 0, 1)[:, None, None]
-    canvas.pixels[:] = (np.float32(top) * (1 - mix) + np.float32(bottom) * mix + 0.5).astype(
-        np.uint8
-    )
+    canvas.pixels[:] = (_floats(top) * (1 - mix) + _floats(bottom) * mix + 0.5).astype(np.uint8)
     if not has_sky:
         return
     if canvas.time_of_day == "night":
@@ -147,7 +149,8 @@ def _clouds(canvas: Canvas) -> None:
                 axes = (round(radius * canvas.size_px * 1.25), round(radius * canvas.size_px * 0.7))
                 cv2.ellipse(mask, centre, axes, 0, 0, 360, 255, -1, cv2.LINE_AA)
     soft = cv2.GaussianBlur(mask, (0, 0), canvas.size_px / 50).astype(np.float32)[..., None] / 255
-    white = np.float32((255, 255, 255) if canvas.time_of_day == "day" else (255, 222, 206))
+    is_day = canvas.time_of_day == "day"
+    white = _floats((255, 255, 255) if is_day else (255, 222, 206))
     canvas.pixels[:] = (canvas.pixels + (white - canvas.pixels) * (0.85 * soft)).astype(np.uint8)
 
 

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 
 from tiny_world.scene import World
+from tiny_world.track import Track
 
 MIN_FRAMES = 24  # a shorter clip does not show a whole motion
 STILL_PX = 4.0  # standard deviation of a place below which an object is still, at 128 px
 MIN_PULSE = 0.09  # relative standard deviation of the diameter above which an object pulses
-MIN_TURN = 0.05  # mean share of the mask that changes above which an object turns
+MIN_TURN = 0.10  # mean share of the mask that changes above which an object turns
 
 
-class HasTrack(Protocol):
-    """What `scorer.Track` gives to this module."""
-
-    frames: np.ndarray  # [K]
-    centres: np.ndarray  # [K, 2] px
-    areas: np.ndarray  # [K] px
-    masks: np.ndarray  # [K, S, S]
-
-
-def classify_motion(track: HasTrack, num_frames: int, world: World) -> str | None:
+def classify_motion(track: Track, num_frames: int, world: World) -> str | None:
     """The name of a motion; None if the clip is too short or the way fits none of the world."""
     if num_frames < MIN_FRAMES:
         return None
@@ -46,7 +36,7 @@ def classify_motion(track: HasTrack, num_frames: int, world: World) -> str | Non
     return "hovering" if max(spread_x, spread_y) < STILL_PX else None
 
 
-def _in_place(track: HasTrack) -> str:
+def _in_place(track: Track) -> str:
     diameters = np.sqrt(track.areas)
     if diameters.std() > MIN_PULSE * diameters.mean():
         return "pulsing"

@@ -87,7 +87,7 @@ def sprite(shape: str, colour: str, diameter_px: float) -> np.ndarray:
     edge_HW = _shrink(edge, side)
     rgb = _shade(shape, colour, side, 2 * diameter_px)
     alpha = np.maximum(fill_HW, edge_HW)[..., None]
-    rgb = rgb * (1 - edge_HW[..., None]) + np.float32(OUTLINE) * edge_HW[..., None]
+    rgb = rgb * (1 - edge_HW[..., None]) + np.asarray(OUTLINE, np.float32) * edge_HW[..., None]
     return np.concatenate([rgb * alpha, alpha], 2).astype(np.float32)
 
 
@@ -99,7 +99,7 @@ def _shade(shape: str, colour: str, side: int, scale: float) -> np.ndarray:
     """Light from the upper left: float32 [S, S, 3]."""
     axis = (np.arange(side, dtype=np.float32) + 0.5 - side / 2) / scale
     x, y = axis[None, :], axis[:, None]
-    base = np.float32(OBJECT_COLOURS[colour])
+    base = np.asarray(OBJECT_COLOURS[colour], np.float32)
     if shape == "ball":
         height = np.sqrt(np.clip(0.27 - x * x - y * y, 0.0, None)) / 0.52
         light = np.clip(0.60 + 0.55 * (-0.55 * x * 1.9 - 0.62 * y * 1.9 + 0.55 * height), 0.5, 1.12)

@@ -13,10 +13,9 @@ from tiny_world.scene import Scene, World
 from tiny_world.styles import apply_style
 
 CELLS = 16  # the picture is compared as CELLS x CELLS mean colours
-MAX_DISTANCE = (
-    20.0  # mean Lab distance above which a clip shows no place: softened truth is under 9,
-)
-# noise over 20, most photographs over 25
+# Mean Lab distance above which a clip shows no place: softened truth is under 9, noise over 20,
+# most photographs over 25.
+MAX_DISTANCE = 20.0
 FOG_DISTANCE = 12.0  # allowed on top in a world that has fog
 HORIZON_SHIFTS = (-0.025, 0.0, 0.025)
 SIZE_PX = 128

@@ -40,9 +40,8 @@ def classify_shape(masks: np.ndarray, world: World) -> str:
             templates = _templates(shape, turns)
             both = np.minimum(templates, mask).sum((1, 2))
             either = np.maximum(templates, mask).sum((1, 2))
-            penalty = (
-                np.arange(len(templates)) // len(BLUR_PX) > 0
-            )  # upright unless turned fits better
+            # upright, unless turned fits clearly better
+            penalty = np.arange(len(templates)) // len(BLUR_PX) > 0
             totals[index] += (both / either - 0.03 * penalty).max()
     return world.shapes[int(np.argmax(totals))]
 

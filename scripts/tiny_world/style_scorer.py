@@ -9,12 +9,8 @@ import cv2
 import numpy as np
 
 SIDE_PX = 64  # clips are compared at this size
-MAX_DISTANCE = (
-    15.0  # mean RGB distance from a style's palette within which a clip may have that style
-)
-MIN_COMIC = (
-    0.32  # comic score above which a clip is comic: none .00-.20, comic .44-.83 in the small world
-)
+MAX_DISTANCE = 13.0  # mean RGB distance from a style's palette within which it may be that style
+MIN_COMIC = 0.32  # flatness above which a clip is comic: none .00-.20, comic .44-.83 (small world)
 MIN_GLOW = 0.15  # share of strong colours: neon .48-.96 in the small world, none .03-.15
 MIN_PAPER = 168.0  # median grey of a sketch
 COMIC_VALUES = (62, 124, 196, 255)  # the steps of `styles._comic`

@@ -91,7 +91,11 @@ def _sketch(frame: np.ndarray) -> np.ndarray:
 
 
 def _tinted(grey: np.ndarray, factors: tuple[float, float, float]) -> np.ndarray:
-    return np.clip(grey[..., None] * np.float32(factors), 0, 255).astype(np.uint8)
+    return np.clip(grey[..., None] * np.asarray(factors, np.float32), 0, 255).astype(np.uint8)
+
+
+_LAMP_DARK = np.array((255, 40, 200), np.float32)
+_LAMP_BRIGHT = np.array((30, 235, 255), np.float32)
 
 
 def _neon(frame: np.ndarray) -> np.ndarray:
@@ -101,7 +105,10 @@ def _neon(frame: np.ndarray) -> np.ndarray:
     light = np.clip((cv2.GaussianBlur(grey, (0, 0), 5.0).astype(np.float32) - 70) / 90, 0, 1)[
         ..., None
     ]
-    lamp = np.float32((255, 40, 200)) * (1 - light) + np.float32((30, 235, 255)) * light
+    lamp = _LAMP_DARK * (1 - light) + _LAMP_BRIGHT * light
+        np.asarray((255, 40, 200), np.float32) * (1 - light)
+        + np.asarray((30, 235, 255), np.float32) * light
+    )
     glow = cv2.GaussianBlur(line, (0, 0), 2.6 * grey.shape[0] / 128)
     dim = _ramp(grey, ((0, 8, 4, 22), (255, 40, 22, 74)))
     shine = (line * 0.75 + glow * 0.9) / 255
@@ -123,8 +130,8 @@ def _comic(frame: np.ndarray) -> np.ndarray:
     hsv = cv2.cvtColor(soft, cv2.COLOR_RGB2HSV)
     hue, saturation, value = hsv[..., 0], hsv[..., 1], hsv[..., 2]
     hue = (hue + 5) // 10 * 10 % 180
-    saturation = _STEPS_SATURATION[saturation]
-    value = _STEPS_VALUE[value]
+    saturation = np.take(_STEPS_SATURATION, saturation)
+    value = np.take(_STEPS_VALUE, value)
     flat = cv2.cvtColor(np.stack([hue, saturation, value], 2), cv2.COLOR_HSV2RGB)
     flat = cv2.GaussianBlur(flat, (0, 0), 0.6)
     ink = np.clip(1.25 - _edges(_grey(soft)) / 95, 0, 1)[..., None]
@@ -147,7 +154,7 @@ def _ice(frame: np.ndarray) -> np.ndarray:
         grey, ((0, 6, 40, 96), (110, 52, 146, 214), (190, 140, 216, 246), (255, 238, 252, 255))
     )
     frost = np.clip((_edges(grey) - 20) / 120, 0, 0.85)[..., None]
-    return (tone + (np.float32((242, 252, 255)) - tone) * frost).astype(np.uint8)
+    return (tone + (np.asarray((242, 252, 255), np.float32) - tone) * frost).astype(np.uint8)
 
 
 _PAINTERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -16,12 +16,11 @@ def add_weather(frame: np.ndarray, scene: Scene, frame_index: int) -> None:
         return
     side = frame.shape[0]
     if scene.weather == "fog":
-        light = 0.4 if scene.time_of_day == "night" else 1.0
+        dim = 0.4 if scene.time_of_day == "night" else 1.0
+        fog = np.array(FOG, np.float32) * dim
         drift = np.sin(2 * np.pi * (np.arange(side) / side + frame_index / PERIOD_FRAMES))
         alpha = (0.42 + 0.08 * drift * np.linspace(0.3, 1, side))[:, None, None]
-        frame[:] = (frame + (np.float32(FOG) * light - frame) * alpha.astype(np.float32)).astype(
-            np.uint8
-        )
+        frame[:] = (frame + (fog - frame) * alpha.astype(np.float32)).astype(np.uint8)
         return
     turns = (frame_index % PERIOD_FRAMES) / PERIOD_FRAMES
     drops = np.random.default_rng(scene.seed).uniform(0, 1, (70, 3))

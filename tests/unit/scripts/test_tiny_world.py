@@ -32,7 +32,7 @@ def draw(num_scenes: int, world: World = SMALL, seed: int = 1) -> list[Scene]:
 
 def hue(rgb: tuple[int, int, int]) -> float:
     """Degrees."""
-    return float(cv2.cvtColor(np.float32([[rgb]]) / 255, cv2.COLOR_RGB2HSV)[0, 0, 0])
+    return float(cv2.cvtColor(np.asarray([[rgb]], np.float32) / 255, cv2.COLOR_RGB2HSV)[0, 0, 0])
 
 
 @WORLDS

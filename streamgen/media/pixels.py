@@ -117,3 +117,9 @@ def pad_to_even(pixels: Pixels) -> Pixels:
 def _resized(pixels: Pixels, size: PictureSize, interpolation: int) -> Pixels:
     resized = cv2.resize(pixels, (size.width, size.height), interpolation=interpolation)
     return np.asarray(resized, dtype=np.uint8)
+
+
+def enlarged(pixels: Pixels, factor: int) -> Pixels:
+    """A frame [H, W, 3] made `factor` times as wide and as high, smoothly."""
+    size = size_of(pixels)
+    return _resized(pixels, PictureSize(size.height * factor, size.width * factor), cv2.INTER_CUBIC)

@@ -24,6 +24,15 @@ def load_bundle(
     return _LOADERS[family](weights, device, dtype)
 
 
+def family_knowledge(family: str) -> str | None:
+    """What a family's model in the package can draw; None where words know no bounds."""
+    if family != "tiny":
+        return None
+    from streamgen.models.tiny.bundle import read_knowledge
+
+    return read_knowledge()
+
+
 def _load_tiny(weights: str, device: torch.device, dtype: torch.dtype) -> ModelBundle:
     from streamgen.models.tiny.bundle import load_tiny
 

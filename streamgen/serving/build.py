@@ -110,9 +110,7 @@ def load_config(preset: str | Path, overrides: Sequence[str] = ()) -> StreamConf
     return load_preset(preset, overrides)
 
 
-def video_start(
-    pipeline: Pipeline, strength: float | None
-) -> tuple[NoiseController, float | None]:
+def video_start(pipeline: Pipeline, strength: float | None) -> tuple[NoiseController, float | None]:
     """The noise controller of a new video-to-video session, and its condition noise.
 
     `strength` in [0, 1] replaces what the preset says. A model that reads its input beside the

@@ -1,0 +1,96 @@
+"""The `streamgen` command. Imports nothing heavy before it knows what to do."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from streamgen.errors import StreamGenError
+
+RUN_EXAMPLES = """\
+examples:
+  streamgen run "a red ball bouncing over a green field at night" -o night.mp4 --seconds 10
+  streamgen run "a pencil sketch" -i holiday.mp4 -o sketch.mp4
+  streamgen run "a blue star over the sea" -o - | ffplay -
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, run, and turn what went wrong into one line and an exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except StreamGenError as error:
+        print(f"streamgen: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="streamgen", description="Real-time streaming video diffusion."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_run(commands)
+    presets = commands.add_parser("presets", help="list the presets and what they are for")
+    presets.set_defaults(command=_presets)
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    run = commands.add_parser(
+        "run",
+        help="make an endless video from words, or restyle one",
+        description="Make a video that follows the words of PROMPT, or restyle the one of -i.",
+        epilog=RUN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("prompt", metavar="PROMPT", help="what to show, or the style to give")
+    run.add_argument("-i", "--input", metavar="FILE", help="video or picture to restyle")
+    run.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="film to write (.mp4 .mov .mkv .webm .gif), or - for Y4M on standard output; "
+        "a new .mp4 named after the prompt if left out",
+    )
+    length = run.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds of video")
+    length.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
+    run.add_argument("--preset", metavar="NAME", help="a preset's name or a .toml file")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change a setting of the preset, as cache.sinks=2; may be given again",
+    )
+    run.add_argument("--seed", type=int, metavar="N", help="same seed, same video")
+    run.add_argument(
+        "--strength", type=float, metavar="S", help="0 to 1: how far -i may be left behind"
+    )
+    run.add_argument(
+        "--fit", choices=("crop", "letterbox", "stretch"), default="crop", help="of -i; crop"
+    )
+    run.add_argument("--loop", action="store_true", help="play -i again and again")
+    run.add_argument("--zoom", type=int, default=1, metavar="N", help="enlarge the output N times")
+    run.set_defaults(command=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from streamgen_apps.run import run
+
+    return run(options)
+
+
+def _presets(options: argparse.Namespace) -> int:
+    from streamgen_apps.presets import print_presets
+
+    return print_presets()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

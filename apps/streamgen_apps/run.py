@@ -1,0 +1,111 @@
+"""`streamgen run`: words or a video in, a video out."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from streamgen.clock import MonotonicClock
+from streamgen.errors import ConfigError
+from streamgen.serving.host import Host, check_prompt
+from streamgen.serving.playing import FITS, Output, Progress, open_input
+from streamgen.serving.stream import Stream
+
+TEXT_PRESET, VIDEO_PRESET = "tiny-cpu", "tiny-cpu-v2v"
+REPORT_EVERY_S = 0.5
+ENDLESS_UNFIT = (".gif",)  # outputs that hold everything in one piece
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run one stream to its end; returns the exit code."""
+    check_prompt(options.prompt)
+    _check_length(options)
+    target = options.output or _free_name(options.prompt)
+    signal.signal(signal.SIGTERM, _interrupt)
+    clock = MonotonicClock()
+    preset = options.preset or (VIDEO_PRESET if options.input else TEXT_PRESET)
+    with Host(preset, overrides=options.overrides, clock=clock) as host:
+        source = None
+        if options.input:
+            source = open_input(options.input, host, plays=None if options.loop else 1)
+        stream = Stream(
+            host,
+            prompt=options.prompt,
+            source=source,
+            seed=options.seed,
+            max_frames=_max_frames(options, host.fps),
+            strength=options.strength,
+            fit=FITS[options.fit],
+        )
+        with stream:
+            output = Output(target, size=host.picture_size, fps=host.fps, zoom=options.zoom)
+            _warn_of_unknown_words(stream)
+            reporter = Reporter(target)
+            progress = output.play(stream, clock=clock, report=reporter.report)
+            reporter.finish(progress)
+    return 0
+
+
+class Reporter:
+    """One line on standard error: rewritten on a terminal, written once elsewhere."""
+
+    def __init__(self, target: str) -> None:
+        self._target = "standard output" if target == "-" else target
+        self._is_live = sys.stderr.isatty()
+        self._shown_s = 0.0
+
+    def report(self, progress: Progress) -> None:
+        if self._is_live and progress.elapsed_s - self._shown_s >= REPORT_EVERY_S:
+            self._shown_s = progress.elapsed_s
+            print(f"\r{self._line(progress)}  (Ctrl-C ends)", end="", file=sys.stderr, flush=True)
+
+    def finish(self, progress: Progress) -> None:
+        start = "\r\x1b[K" if self._is_live else ""
+        first_s = progress.first_frame_s
+        first = "" if first_s is None else f", first frame after {first_s:.2f} s"
+        print(f"{start}{self._line(progress)}{first}", file=sys.stderr)
+
+    def _line(self, progress: Progress) -> str:
+        return (
+            f"{self._target}: {progress.video_s:.1f} s of video, {progress.num_frames} frames, "
+            f"{progress.frames_per_second:.1f} frames/s"
+        )
+
+
+def _check_length(options: argparse.Namespace) -> None:
+    for name in ("seconds", "frames"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise ConfigError(f"--{name} {value:g} is no length; give a number above 0")
+    has_end = options.seconds or options.frames or (options.input and not options.loop)
+    ending = Path(options.output or "").suffix.lower()
+    if ending in ENDLESS_UNFIT and not has_end:
+        raise ConfigError(f"a {ending} cannot be endless; give --seconds or --frames")
+
+
+def _max_frames(options: argparse.Namespace, fps: float) -> int | None:
+    if options.seconds is not None:
+        return max(1, round(options.seconds * fps))
+    return options.frames
+
+
+def _free_name(prompt: str) -> str:
+    """A film named after the prompt that does not stand there yet."""
+    stem = "-".join(re.findall(r"[a-z0-9]+", prompt.lower())[:6]) or "stream"
+    names = [f"{stem}.mp4", *(f"{stem}-{number}.mp4" for number in range(2, 1000))]
+    return next((name for name in names if not Path(name).exists()), names[-1])
+
+
+def _warn_of_unknown_words(stream: Stream) -> None:
+    if stream.unknown_words:
+        words = ", ".join(stream.unknown_words[:12])
+        print(f"streamgen: words that this model does not know: {words}", file=sys.stderr)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """End on SIGTERM as on Ctrl-C: cleanly."""
+    raise KeyboardInterrupt

@@ -106,9 +106,6 @@ def _neon(frame: np.ndarray) -> np.ndarray:
         ..., None
     ]
     lamp = _LAMP_DARK * (1 - light) + _LAMP_BRIGHT * light
-        np.asarray((255, 40, 200), np.float32) * (1 - light)
-        + np.asarray((30, 235, 255), np.float32) * light
-    )
     glow = cv2.GaussianBlur(line, (0, 0), 2.6 * grey.shape[0] / 128)
     dim = _ramp(grey, ((0, 8, 4, 22), (255, 40, 22, 74)))
     shine = (line * 0.75 + glow * 0.9) / 255

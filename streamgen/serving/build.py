@@ -83,7 +83,7 @@ def build_pipeline(config: StreamConfig, *, clock: Clock, noise: NoiseSource) ->
     cache = _cache(bundle, recipe, backend, _grid(bundle, height, width), num_rows)
     executor = LocalExecutor(
         Stage(bundle.dit, cache, device=backend.device),
-        DenoiseSlots(bundle.dit.facts, recipe.guidance, noise),
+        DenoiseSlots(bundle.dit.facts, noise),
         clock,
     )
     engine = Engine(

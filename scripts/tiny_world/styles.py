@@ -127,8 +127,8 @@ def _comic(frame: np.ndarray) -> np.ndarray:
     hsv = cv2.cvtColor(soft, cv2.COLOR_RGB2HSV)
     hue, saturation, value = hsv[..., 0], hsv[..., 1], hsv[..., 2]
     hue = (hue + 5) // 10 * 10 % 180
-    saturation = np.take(_STEPS_SATURATION, saturation)
-    value = np.take(_STEPS_VALUE, value)
+    saturation = cv2.LUT(saturation, _STEPS_SATURATION)
+    value = cv2.LUT(value, _STEPS_VALUE)
     flat = cv2.cvtColor(np.stack([hue, saturation, value], 2), cv2.COLOR_HSV2RGB)
     flat = cv2.GaussianBlur(flat, (0, 0), 0.6)
     ink = np.clip(1.25 - _edges(_grey(soft)) / 95, 0, 1)[..., None]

@@ -97,11 +97,12 @@ class Session:
     chunks: list[ChunkOnLadder] = field(init=False, default_factory=list[ChunkOnLadder])
     clips: deque[PendingClip] = field(init=False, default_factory=deque[PendingClip])
     next_chunk: int = field(init=False, default=0)
-    last_started_s: float = field(init=False)
+    room_since_s: float = field(init=False)
+    """When the last chunk started or left: since then the next one could have started."""
 
     def __post_init__(self) -> None:
         self.windows = [self.recipe.new_window() for _ in self.cache_rows]
-        self.last_started_s = self.opened_s
+        self.room_since_s = self.opened_s
 
     @property
     def has_ended(self) -> bool:
@@ -120,7 +121,7 @@ class Session:
         ]
         if self._may_start():
             where = Pass(self.id, self.next_chunk, 0)
-            candidates.append(Candidate(where, self.last_started_s, self._num_rows(0)))
+            candidates.append(Candidate(where, self.room_since_s, self._num_rows(0)))
         return SessionView(
             session=self.id,
             num_steps=self.recipe.num_steps,
@@ -145,7 +146,7 @@ class Session:
             )
         )
         self.next_chunk += 1
-        self.last_started_s = now_s
+        self.room_since_s = now_s
 
     def rows(self, where: Pass) -> tuple[Row, ...]:
         """Bind the chunk's next pass to level, cache rows and cells, and mark it as under way."""
@@ -167,6 +168,7 @@ class Session:
         chunk.ready_s = now_s
         if chunk.next_step == self.recipe.num_passes:
             self.chunks.remove(chunk)
+            self.room_since_s = now_s
 
     def chunk(self, number: int) -> ChunkOnLadder:
         return next(chunk for chunk in self.chunks if chunk.chunk == number)

@@ -43,8 +43,14 @@ class Sequential:
 def _longest_waiting(candidates: Iterable[Candidate], max_rows: int) -> tuple[Pass, ...]:
     chosen: list[Pass] = []
     rows = 0
-    for candidate in sorted(candidates, key=lambda one: (one.ready_s, one.where)):
+    for candidate in sorted(candidates, key=_turn):
         if rows + candidate.num_rows <= max_rows:
             chosen.append(candidate.where)
             rows += candidate.num_rows
     return tuple(sorted(chosen))
+
+
+def _turn(candidate: Candidate) -> tuple[float, int, int, int]:
+    """Who has waited longest; of those who came out of one batch together, who has had less."""
+    where = candidate.where
+    return candidate.ready_s, where.chunk, where.step, where.session

@@ -25,6 +25,7 @@ from streamgen.engine.executor import Executor
 from streamgen.engine.prompt_book import PromptBook
 from streamgen.engine.recipe import Recipe
 from streamgen.engine.session import ChunkStarter, ClipDecoder, Session
+from streamgen.errors import CapacityError
 from streamgen.metrics.export import Metrics
 from streamgen.scheduling.latency import LatencyModel
 from streamgen.scheduling.plan import Drop, Pass, Plan, View
@@ -92,12 +93,28 @@ class Engine:
         negative_prompt: PromptId,
         max_waiting_clips: int,
     ) -> Session:
-        """Begin a session. Raises CapacityError if the cache rows that it needs are taken."""
+        """Begin a session.
+
+        Raises CapacityError if the cache rows that it needs are taken or a pass of it would never
+        fit into a forward, ValueError if a prompt is gone, and what `make_starter` raises; whatever
+        it raises, nothing is held afterwards.
+        """
+        if recipe.max_pass_rows > self._max_rows:
+            raise CapacityError(
+                f"a guided pass takes {recipe.max_pass_rows} rows, a forward has {self._max_rows}; "
+                f"allow more rows in a forward or set guidance mode none or self"
+            )
         cache_rows = self._row_pool.lease(recipe.num_cache_rows)
+        try:
+            starter = make_starter()
+            self._book.hold(prompt, negative_prompt)
+        except BaseException:
+            self._row_pool.release(cache_rows)
+            raise
         session = Session(
             id=SessionId(next(self._session_ids)),
             recipe=recipe,
-            starter=make_starter(),
+            starter=starter,
             decoder=decoder,
             seed=seed,
             prompt=prompt,
@@ -106,8 +123,6 @@ class Engine:
             max_waiting_clips=max_waiting_clips,
             opened_s=self._clock.now(),
         )
-        self._book.hold(prompt)
-        self._book.hold(negative_prompt)
         self._sessions[session.id] = session
         return session
 
@@ -139,6 +154,8 @@ class Engine:
             self._executor.submit(*self._batch(plan))
         elif self._executor.in_flight:
             self._retire(self._executor.collect())
+        elif self._controls or self._book.has_dropped:
+            self._executor.submit(*self._batch(plan))  # no rows: what is closed leaves the executor
         else:
             self._clock.sleep(IDLE_S)
             return False
@@ -165,7 +182,6 @@ class Engine:
         added, dropped = self._book.take_changes()
         self._controls.extend(PromptDropped(prompt) for prompt in dropped)
         controls, self._controls = tuple(self._controls), []
-        self._batch_rows.add(len(rows))
         return Batch(next(self._ticks), rows, controls), Payload(started, added)
 
     def _start(self, session: Session, where: Pass) -> Started:
@@ -176,8 +192,12 @@ class Engine:
 
     def _retire(self, completed: Completed) -> None:
         """Decode what finished, let the rest go on."""
-        self._latency.observe(len(completed.batch.rows), completed.seconds)
+        num_rows = len(completed.batch.rows)
+        if num_rows == 0:
+            return
+        self._latency.observe(num_rows, completed.seconds)
         self._tick_seconds.add(completed.seconds)
+        self._batch_rows.add(num_rows)
         now_s = self._clock.now()
         for row in completed.batch.rows:
             session = self._sessions.get(row.where.session)
@@ -186,7 +206,10 @@ class Engine:
             chunk = session.chunk(row.where.chunk)
             if row.key in completed.finished:
                 clip = session.decoder.decode(
-                    completed.finished[row.key], pts_s=chunk.pts_s, captured_s=chunk.captured_s
+                    completed.finished[row.key],
+                    num_frames=chunk.num_frames,
+                    pts_s=chunk.pts_s,
+                    captured_s=chunk.captured_s,
                 )
                 session.clips.append(clip)
                 self._chunks.add()

@@ -24,14 +24,20 @@ class PromptBook:
         self._holders[prompt] = 1
         return prompt
 
-    def hold(self, prompt: PromptId) -> None:
-        """ValueError if nobody holds it any more."""
-        if not self._holders[prompt]:
-            raise ValueError(f"prompt {prompt} is gone")
-        self._holders[prompt] += 1
+    @property
+    def has_dropped(self) -> bool:
+        """Whether the executor still keeps a prompt that nobody holds."""
+        return bool(self._dropped)
+
+    def hold(self, *prompts: PromptId) -> None:
+        """All of them, or none and ValueError if one is not held by anybody any more."""
+        for prompt in prompts:
+            if not self._holders[prompt]:
+                raise ValueError(f"prompt {prompt} is gone")
+        self._holders.update(prompts)
 
     def release(self, prompt: PromptId) -> None:
-        """The last release drops the prompt from the executor, or keeps it from ever going there."""
+        """The last release drops the prompt from the executor, or keeps it from going there."""
         if not self._holders[prompt]:
             raise ValueError(f"prompt {prompt} is gone")
         self._holders[prompt] -= 1

@@ -59,6 +59,11 @@ class Recipe:
         """Rows that a session leases: a plain and perhaps a negative side."""
         return sum(len(side) for side in self.step_rows())
 
+    @property
+    def max_pass_rows(self) -> int:
+        """Rows of a batch that the widest pass takes."""
+        return 1 + any(self.has_negative(step) for step in range(self.num_passes))
+
     def has_negative(self, step: int) -> bool:
         """Whether a pass has a negative row beside it; context passes keep its cache, too."""
         if step < self.num_steps:

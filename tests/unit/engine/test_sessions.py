@@ -1,0 +1,244 @@
+"""Opening, prompting, closing: what a session may hold, and what it must not leave behind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from streamgen.diffusion.guidance import Guidance, GuidanceMode
+from streamgen.engine.prompt_book import PromptBook
+from streamgen.engine.recipe import CacheMode
+from streamgen.errors import CapacityError
+from streamgen.scheduling.plan import Pass
+from streamgen.scheduling.policy import Sequential, StreamBatch
+from streamgen.types import PromptId
+from tests.slow_rollout import slow_rollout
+from tests.small_engine import SmallEngine, noise_starter, small_recipe, text
+
+FULL = Guidance(GuidanceMode.FULL, 2.0)
+
+
+def candidates(stream) -> list[tuple[int, int]]:
+    return [(one.where.chunk, one.where.step) for one in stream.session.view().candidates]
+
+
+def test_a_chunk_waits_until_the_one_before_has_taken_its_step() -> None:
+    """Per-step rows: each tick one more chunk is on the ladder, at falling steps."""
+    rig = SmallEngine(StreamBatch())
+    stream = rig.open(small_recipe(steps=3))
+    seen = []
+    for _ in range(4):
+        seen.append(candidates(stream))
+        rig.tick()
+        assert candidates(stream)[1:] == []  # the next may start, what is under way may not
+        rig.engine._retire(rig.executor.collect())
+    assert seen == [
+        [(0, 0)],
+        [(0, 1), (1, 0)],
+        [(0, 2), (1, 1), (2, 0)],
+        [(1, 2), (2, 1), (3, 0)],
+    ]
+
+
+def test_a_clean_cache_has_one_chunk_at_a_time() -> None:
+    """The next chunk begins behind the clean pass, which is one more step."""
+    rig = SmallEngine(StreamBatch())
+    stream = rig.open(small_recipe(steps=2, mode=CacheMode.CLEAN))
+    seen = []
+    for _ in range(4):
+        seen.append(candidates(stream))
+        rig.tick()
+        assert candidates(stream) == []
+        rig.engine._retire(rig.executor.collect())
+    assert seen == [[(0, 0)], [(0, 1)], [(0, 2)], [(1, 0)]]
+
+
+def test_a_lone_first_chunk_keeps_the_second_waiting() -> None:
+    rig = SmallEngine(StreamBatch())
+    stream = rig.open(small_recipe(steps=2, first_chunk_is_alone=True))
+    seen = []
+    for _ in range(4):
+        seen.append(candidates(stream))
+        rig.tick()
+        rig.engine._retire(rig.executor.collect())
+    assert seen == [[(0, 0)], [(0, 1)], [(1, 0)], [(1, 1), (2, 0)]]
+
+
+def test_a_pass_that_may_not_run_is_refused() -> None:
+    """A policy that invents a pass is stopped before it can put a row out of order."""
+    rig = SmallEngine(StreamBatch())
+    stream = rig.open(small_recipe(steps=3))
+    rig.tick()
+    with pytest.raises(AssertionError, match="under way"):
+        stream.session.rows(Pass(stream.session.id, 0, 1))
+    with pytest.raises(AssertionError, match="not the chunk's next step"):
+        stream.session.rows(Pass(stream.session.id, 0, 2))
+
+
+@pytest.mark.parametrize("max_waiting", [1, 3])
+@pytest.mark.parametrize("mode", list(CacheMode))
+def test_clips_that_nobody_takes_stop_the_session(mode: CacheMode, max_waiting: int) -> None:
+    """At most max_waiting_clips and the chunks that were under way then; taking some goes on."""
+    rig = SmallEngine(StreamBatch())
+    recipe = small_recipe(steps=3, mode=mode)
+    stream = rig.open(recipe, max_waiting_clips=max_waiting)
+    rig.tick(60)
+    waiting = len(stream.session.clips)
+    assert max_waiting <= waiting <= max_waiting - 1 + recipe.max_in_flight
+    assert not rig.engine.tick()
+    assert len(rig.slots) == 0
+    stream.session.clips.clear()
+    rig.tick(60)
+    assert len(stream.latents) > waiting
+
+
+@pytest.mark.parametrize("policy", [StreamBatch(), Sequential()])
+def test_a_new_prompt_holds_from_the_next_chunk_on(policy) -> None:
+    """Chunks in flight keep theirs and the stream goes on: exactly as when the chunks' prompts had
+    been known from the start. The old prompt leaves with its last chunk."""
+    rig = SmallEngine(policy)
+    recipe = small_recipe(steps=3)
+    first, second = rig.prompt(1), rig.prompt(2)
+    stream = rig.open(recipe, seed=4, prompt=first, max_chunks=8)
+    rig.engine.drop_prompt(first)
+    rig.tick(6)
+    switch_at = stream.session.next_chunk
+    assert len(stream.session.chunks) >= 1
+    rig.engine.set_prompt(stream.session, second)
+    rig.engine.drop_prompt(second)
+    rig.finish(stream)
+    expected, _ = slow_rollout(
+        rig.model,
+        recipe,
+        seed=4,
+        start=noise_starter(recipe, seed=4, max_chunks=8).start,
+        num_chunks=8,
+        text_of=lambda chunk: text(1 if chunk < switch_at else 2),
+        negative_text=text(0),
+    )
+    assert 0 < switch_at < 7
+    torch.testing.assert_close(torch.cat(stream.latents), torch.cat(expected), atol=1e-5, rtol=0)
+    assert set(rig.stage.prompts._prompts) == {second, stream.session.negative_prompt}
+
+
+def test_a_session_leaves_nothing_when_it_is_closed_in_mid_flight() -> None:
+    """Rows are free at once; latents and prompts leave the executor with the next tick, even where
+    nobody else is there; what it had under way comes to nothing."""
+    rig = SmallEngine(StreamBatch(), num_rows=3)
+    stream = rig.open(small_recipe(steps=3))
+    rig.tick(7)
+    assert len(rig.slots) > 0
+    assert len(rig.stage.prompts) == 2
+    drawn = len(stream.latents)
+    rig.engine.close(stream.session)
+    assert rig.rows.num_free == 3
+    rig.tick(3)
+    assert len(stream.latents) == drawn
+    assert len(rig.slots) == 0
+    assert len(rig.stage.prompts) == 0
+    assert not rig.engine.tick()
+
+
+@pytest.mark.parametrize("mode", list(CacheMode))
+@pytest.mark.parametrize("ticks", [1, 2, 5, 8])
+def test_a_second_session_equals_the_first(mode: CacheMode, ticks: int) -> None:
+    """Bit for bit: neither cache rows with another stream's keys, nor windows, nor latents of a
+    session that was closed in mid-flight reach the one that leases its rows."""
+    recipe = small_recipe(steps=3, mode=mode, first_chunk_is_alone=True, guidance=FULL)
+    fresh = SmallEngine(StreamBatch(), num_rows=recipe.num_cache_rows)
+    expected = fresh.open(recipe, seed=9, max_chunks=6)
+    fresh.finish(expected)
+    rig = SmallEngine(StreamBatch(), num_rows=recipe.num_cache_rows)
+    other = rig.open(recipe, seed=1, prompt=rig.prompt(3))
+    rig.tick(ticks)
+    rig.engine.close(other.session)
+    second = rig.open(recipe, seed=9, max_chunks=6)
+    assert second.session.cache_rows == other.session.cache_rows
+    rig.finish(second)
+    assert torch.equal(torch.cat(second.latents), torch.cat(expected.latents))
+
+
+def test_a_refused_session_leaves_the_engine_usable() -> None:
+    """CapacityError for rows that are taken: who is there goes on, and the next fits again."""
+    rig = SmallEngine(StreamBatch(), num_rows=3)
+    first = rig.open(small_recipe(steps=2), max_chunks=3)
+    with pytest.raises(CapacityError, match="needs 2 neighbouring cache rows, 1 of 3"):
+        rig.open(small_recipe(steps=2))
+    rig.finish(first)
+    rig.engine.close(first.session)
+    second = rig.open(small_recipe(steps=3), max_chunks=2)
+    rig.finish(second)
+    assert len(second.latents) == 2
+
+
+def test_a_pass_that_never_fits_is_refused_at_the_door() -> None:
+    """Otherwise a guided session would wait for ever, silently."""
+    rig = SmallEngine(StreamBatch(), max_rows=1)
+    with pytest.raises(CapacityError, match="a guided pass takes 2 rows, a forward has 1"):
+        rig.open(small_recipe(guidance=FULL))
+    stream = rig.open(small_recipe(), max_chunks=2)
+    rig.finish(stream)
+    assert rig.rows.num_free == 6
+
+
+def test_a_session_that_cannot_begin_holds_nothing() -> None:
+    """Neither rows nor prompts, whether its starter fails or a prompt is gone."""
+    rig = SmallEngine(StreamBatch(), num_rows=2)
+    prompt, gone = rig.prompt(1), rig.prompt(2)
+    rig.engine.drop_prompt(gone)
+
+    def broken():
+        raise RuntimeError("no camera")
+
+    def working():
+        return noise_starter(small_recipe(), seed=0, max_chunks=1)
+
+    for make_starter, negative, error in (
+        (broken, prompt, RuntimeError),
+        (working, gone, ValueError),
+    ):
+        with pytest.raises(error, match=r"no camera|prompt 1 is gone"):
+            rig.engine.open(
+                small_recipe(),
+                make_starter=make_starter,
+                decoder=rig,  # never asked
+                seed=0,
+                prompt=prompt,
+                negative_prompt=negative,
+                max_waiting_clips=1,
+            )
+        assert rig.rows.num_free == 2
+    rig.engine.drop_prompt(prompt)
+    with pytest.raises(ValueError, match="is gone"):
+        rig.engine.drop_prompt(prompt)
+
+
+def test_prompts_travel_once_and_leave_when_nobody_holds_them() -> None:
+    book = PromptBook()
+    first, second = book.add("one"), book.add("two")
+    assert book.take_changes() == ({first: "one", second: "two"}, [])
+    book.hold(first, first)
+    book.release(first)
+    book.release(first)
+    assert not book.has_dropped
+    book.release(first)
+    assert book.has_dropped
+    assert book.take_changes() == ({}, [first])
+    assert book.take_changes() == ({}, [])
+
+
+def test_a_prompt_that_was_never_sent_never_leaves() -> None:
+    book = PromptBook()
+    book.release(book.add("unused"))
+    assert book.take_changes() == ({}, [])
+
+
+def test_prompts_are_held_all_or_none() -> None:
+    book = PromptBook()
+    here = book.add("here")
+    with pytest.raises(ValueError, match="prompt 7 is gone"):
+        book.hold(here, PromptId(7))
+    book.release(here)
+    for act in (book.hold, book.release):
+        with pytest.raises(ValueError, match="prompt 0 is gone"):
+            act(here)

@@ -133,6 +133,6 @@ class DenoiseSlots:
         assert row.next_sigma is not None
         step = row.where.step + 1
         noise_FCHW = self._noise.noise(row.seed, row.where.chunk, step, tuple(clean_FCHW.shape))
-        sigma_B = torch.tensor([row.next_sigma], device=clean_FCHW.device)
+        sigma_B = torch.tensor([row.next_sigma]).to(clean_FCHW.device, non_blocking=True)
         noise_1FCHW = noise_FCHW.to(clean_FCHW.device, non_blocking=True)[None]
         return add_noise(clean_FCHW[None], noise_1FCHW, sigma_B)[0]

@@ -18,11 +18,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny_training import dit_stage, model, pool, transform_stage
-from tiny_world import FULL, SMALL, VOCABULARY, World
-
 from streamgen.models.tiny.codec import LATENT_CHANNELS
 from streamgen.models.tiny.text import Vocabulary
+from tiny_training import dit_stage, model, pool, transform_stage
+from tiny_world import FULL, SMALL, VOCABULARY, World
 
 STAGES = ("transform", "pool", "dit")
 
@@ -43,7 +42,12 @@ SIZES = {
         sizes=model.SMALL,
         num_clips=6000,
         dit=dit_stage.Plan(
-            seconds=4900, image_share=0.15, image_batch=256, window_batch=60, seed=0
+            seconds=4900,
+            image_share=0.15,
+            self_forced_share=0.35,
+            image_batch=256,
+            window_batch=60,
+            seed=0,
         ),
     ),
     "full": Size(
@@ -51,7 +55,12 @@ SIZES = {
         sizes=model.FULL,
         num_clips=60_000,
         dit=dit_stage.Plan(
-            seconds=900, image_share=0.15, image_batch=2048, window_batch=256, seed=0
+            seconds=900,
+            image_share=0.15,
+            self_forced_share=0.35,
+            image_batch=2048,
+            window_batch=256,
+            seed=0,
         ),
     ),
 }

@@ -27,6 +27,7 @@ SAVE_EVERY_S = 120.0
 LOG_EVERY = 20
 MATRIX_LR, OTHER_LR = 2e-3, 1e-3
 EMA_DECAY = 0.998
+SELF_FORCED_SHARE = 0.7  # of the steps of that last part
 TEACHER_FORCING_SHARE = 0.65  # of windows; the others have one noise level
 
 
@@ -38,6 +39,8 @@ class Plan:
     """Wall time of the whole stage, restarts included."""
     image_share: float
     """Share of the time spent on single latent frames."""
+    self_forced_share: float
+    """Share of the time, at the end, in which inputs and context may be the model's own."""
     image_batch: int
     window_batch: int
     seed: int
@@ -64,7 +67,9 @@ class Run:
         self.trainee = trainee
         self.average = copy.deepcopy(trainee).requires_grad_(False)
         matrices, others = split_parameters(trainee)
-        self.muon = Muon(matrices, lr=MATRIX_LR, momentum=0.95, weight_decay=0.01, dtype=fast_dtype())
+        self.muon = Muon(
+            matrices, lr=MATRIX_LR, momentum=0.95, weight_decay=0.01, dtype=fast_dtype()
+        )
         self.adam = torch.optim.AdamW(others, lr=OTHER_LR, betas=(0.9, 0.98), weight_decay=0.0)
         self.step = 0
         self.spent_s = 0.0
@@ -179,15 +184,18 @@ def _loss(
     is_image = progress < plan.image_share or rng.random() < 0.15
     size = plan.image_batch if is_image else plan.window_batch
     frames = 1 if is_image else WINDOW_FRAMES
-    loss_of = losses.equal_noise_loss
+    predict = losses.predict_from_equal
     if not is_image and rng.random() < TEACHER_FORCING_SHARE:
-        loss_of = losses.teacher_forcing_loss
+        predict = losses.predict_from_clean
         size //= 2  # its sequences are nearly twice as long
+    is_self_forced = progress > 1 - plan.self_forced_share and rng.random() < SELF_FORCED_SHARE
+    loss_of = losses.self_forced_loss if is_self_forced else losses.plain_loss
     batch = draw(pool, vocabulary, rng, size=size, frames=frames, text_len=TEXT_LEN)
+    windows = losses.Windows(run.trainee.dit, run.trainee.text, batch, generator)
     dtype = fast_dtype()
     # The plain attention trains in less than half the time of the CPU's fused one at this length.
     with (
         torch.autocast("cpu", dtype, enabled=dtype is not torch.float32),
         sdpa_kernel(SDPBackend.MATH),
     ):
-        return loss_of(run.trainee.dit, run.trainee.text, batch, generator)
+        return loss_of(windows, predict)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from tiny_training.dit_stage import Trainee
-from tiny_training.model import TEXT_DIM, TEXT_LAYERS, Sizes, dit_config
-from tiny_world import VOCABULARY, World
 
 from streamgen.models.tiny.bundle import TextShape, TinyShapes, save_tiny
 from streamgen.models.tiny.codec import LATENT_CHANNELS, TinyCodec
 from streamgen.models.tiny.text import Vocabulary
+from tiny_training.dit_stage import Trainee
+from tiny_training.model import TEXT_DIM, TEXT_LAYERS, Sizes, dit_config
+from tiny_world import VOCABULARY, World
 
 
 def knowledge(world: World, styles: tuple[str, ...]) -> str:

@@ -1,9 +1,14 @@
 """Flow-matching losses of the tiny DiT: clean prediction, per-frame noise, block-causal windows.
 
+Two kinds of window, one for each cache mode; and for each, plain or self-forced inputs.
+
 Legend: B windows, N latent frames, C H W latents, M words, D text features.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,81 +22,147 @@ SHIFT = 3.0  # of the noise levels drawn; the same as the shipped ladder's
 MIN_SIGMA = 0.08  # the shipped ladders end above it
 FULL_NOISE_SHARE = 0.2  # of levels drawn exactly at 1
 CONTEXT_NOISE = 0.15  # highest noise on clean context: a stream's own past is never quite clean
+OWN_CONTEXT_SHARE = 0.6  # of self-forced context frames that are the model's own prediction
 WEIGHT_FLOOR = 0.05  # loss weight 1 / (sigma^2 + floor)
+FIRST_SIGMAS = (1.0, 1.0, 0.9, 0.75)  # levels that a self-forced window's first step starts from
+FALL = (0.5, 0.95)  # range of the factor from there to its second step
 
 
-def draw_sigmas(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Noise levels: shifted uniform in [MIN_SIGMA, 1], and a share at exactly 1."""
-    uniform = torch.rand(shape, generator=generator)
-    sigma = SHIFT * uniform / (1 + (SHIFT - 1) * uniform)
-    is_full = torch.rand(shape, generator=generator) < FULL_NOISE_SHARE
-    return torch.where(is_full, torch.ones(()), sigma).clamp(min=MIN_SIGMA)
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """A batch of windows with everything that a forward needs, and its own chance."""
+
+    model: WanDiT
+    text: TinyTextEncoder
+    batch: TrainingBatch
+    generator: torch.Generator
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.batch.clean_BNCHW.shape[0], self.batch.clean_BNCHW.shape[1]
+
+    def uniform(self, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=self.generator)
+
+    def mix(self, clean_BNCHW: Tensor, sigma_BN: Tensor) -> Tensor:
+        """Latents at the noise levels sigma."""
+        noise = torch.randn(clean_BNCHW.shape, generator=self.generator)
+        sigma = sigma_BN[:, :, None, None, None]
+        return (1 - sigma) * clean_BNCHW + sigma * noise
+
+    def forward(
+        self,
+        latents: Tensor,
+        condition: Tensor,
+        timesteps: Tensor,
+        positions: Tensor,
+        mask_FF: Tensor,
+    ) -> Tensor:
+        return forward_full(
+            self.model,
+            torch.cat([latents, condition], dim=2),
+            timesteps,
+            self.text.features(self.batch.ids_BM, self.batch.is_word_BM),
+            positions_BF=positions[None],
+            mask_FF=mask_FF,
+        )
 
 
-def weighted_error(predicted_BNCHW: Tensor, batch: TrainingBatch, sigma_BN: Tensor) -> Tensor:
-    """Mean squared error of the clean prediction, weighted 1 / (sigma^2 + floor) a frame."""
-    error_BN = (predicted_BNCHW - batch.clean_BNCHW).square().mean(dim=(2, 3, 4))
-    return (
-        error_BN * batch.counts_BN / (sigma_BN.square() + WEIGHT_FLOOR)
-    ).sum() / batch.counts_BN.sum()
+Predictor = Callable[[Windows, Tensor, Tensor, Tensor], Tensor]
+"""(windows, noisy_BNCHW, context_BNCHW, sigma_BN) -> clean prediction, BNCHW."""
 
 
-def mix(clean_BNCHW: Tensor, sigma_BN: Tensor, generator: torch.Generator) -> Tensor:
-    """Clean latents at the noise levels sigma."""
-    noise = torch.randn(clean_BNCHW.shape, generator=generator)
-    sigma = sigma_BN[:, :, None, None, None]
-    return (1 - sigma) * clean_BNCHW + sigma * noise
-
-
-def teacher_forcing_loss(
-    model: WanDiT, text: TinyTextEncoder, batch: TrainingBatch, generator: torch.Generator
+def predict_from_clean(
+    windows: Windows, noisy_BNCHW: Tensor, context_BNCHW: Tensor, sigma_BN: Tensor
 ) -> Tensor:
-    """Every frame is denoised with the clean frames before it: the `clean` cache mode.
+    """Every frame with the clean frames before it: the `clean` cache mode.
 
-    The sequence is [context of N - 1 clean frames, N noisy frames]; a noisy frame sees the clean
-    ones before it and itself (teacher forcing as in CausVid, arXiv:2412.07772, sec. 4).
+    The sequence is [context of N - 1 frames, N noisy frames]; a noisy frame sees the context
+    before it and itself (teacher forcing as in CausVid, arXiv:2412.07772, sec. 4).
     """
-    frames = batch.clean_BNCHW.shape[1]
-    shape = (batch.clean_BNCHW.shape[0], frames)
-    sigma_BN = draw_sigmas(shape, generator)
-    context_sigma = CONTEXT_NOISE * torch.rand(shape, generator=generator)
-    noisy = mix(batch.clean_BNCHW, sigma_BN, generator)
-    context = mix(batch.clean_BNCHW, context_sigma, generator)[:, :-1]
-    latents = torch.cat([context, noisy], dim=1)
-    condition = torch.cat([batch.condition_BNCHW[:, :-1], batch.condition_BNCHW], dim=1)
-    timesteps = torch.cat([torch.zeros(shape[0], frames - 1), 1000 * sigma_BN], dim=1)
+    size, frames = windows.shape
     numbers = torch.arange(frames)
     positions = torch.cat([numbers[:-1], numbers])
     is_context = torch.arange(2 * frames - 1) < frames - 1
-    sees_context = is_context[None] & (
-        (positions[None] < positions[:, None])
-        | (is_context[:, None] & (positions[None] == positions[:, None]))
+    is_earlier = positions[None] < positions[:, None]
+    is_same = positions[None] == positions[:, None]
+    sees_context = is_context[None] & (is_earlier | (is_context[:, None] & is_same))
+    condition = windows.batch.condition_BNCHW
+    predicted = windows.forward(
+        torch.cat([context_BNCHW[:, :-1], noisy_BNCHW], dim=1),
+        torch.cat([condition[:, :-1], condition], dim=1),
+        torch.cat([torch.zeros(size, frames - 1), 1000 * sigma_BN], dim=1),
+        positions,
+        sees_context | torch.eye(2 * frames - 1, dtype=torch.bool),
     )
-    mask_FF = sees_context | torch.eye(2 * frames - 1, dtype=torch.bool)
-    predicted = forward_full(
-        model,
-        torch.cat([latents, condition], dim=2),
-        timesteps,
-        text.features(batch.ids_BM, batch.is_word_BM),
-        positions_BF=positions[None],
-        mask_FF=mask_FF,
-    )
-    return weighted_error(predicted[:, frames - 1 :], batch, sigma_BN)
+    return predicted[:, frames - 1 :]
 
 
-def equal_noise_loss(
-    model: WanDiT, text: TinyTextEncoder, batch: TrainingBatch, generator: torch.Generator
+def predict_from_equal(
+    windows: Windows, noisy_BNCHW: Tensor, context_BNCHW: Tensor, sigma_BN: Tensor
 ) -> Tensor:
     """All frames of a window at one noise level, block-causal: the `per_step` cache mode."""
-    size, frames = batch.clean_BNCHW.shape[:2]
-    sigma_BN = draw_sigmas((size, 1), generator).expand(size, frames)
-    latents = mix(batch.clean_BNCHW, sigma_BN, generator)
-    predicted = forward_full(
-        model,
-        torch.cat([latents, batch.condition_BNCHW], dim=2),
+    frames = windows.shape[1]
+    return windows.forward(
+        noisy_BNCHW,
+        windows.batch.condition_BNCHW,
         1000 * sigma_BN,
-        text.features(batch.ids_BM, batch.is_word_BM),
-        positions_BF=torch.arange(frames)[None],
-        mask_FF=torch.ones(frames, frames, dtype=torch.bool).tril(),
+        torch.arange(frames),
+        torch.ones(frames, frames, dtype=torch.bool).tril(),
     )
-    return weighted_error(predicted, batch, sigma_BN)
+
+
+def plain_loss(windows: Windows, predict: Predictor) -> Tensor:
+    """Denoise what the data became under noise."""
+    sigma_BN = _sigmas(windows, predict)
+    noisy = windows.mix(windows.batch.clean_BNCHW, sigma_BN)
+    context = windows.mix(windows.batch.clean_BNCHW, _context_sigmas(windows))
+    return _weighted_error(predict(windows, noisy, context, sigma_BN), windows.batch, sigma_BN)
+
+
+def self_forced_loss(windows: Windows, predict: Predictor) -> Tensor:
+    """Denoise what the model's own previous step became under noise, after its own past.
+
+    A first step without gradients predicts clean frames; its predictions, noised anew, are the
+    inputs of a second step, and take the place of part of its context. So few steps, and streams
+    that live on their own output, are trained as they run (the idea of Self-Forcing,
+    arXiv:2506.08009, cut to one step of roll-out, with regression to the data as the loss).
+    """
+    clean = windows.batch.clean_BNCHW
+    size, frames = windows.shape
+    columns = 1 if predict is predict_from_equal else frames
+    starts = torch.tensor(FIRST_SIGMAS)
+    picks = torch.randint(len(starts), (size, columns), generator=windows.generator)
+    first_BN = starts[picks].expand(size, frames)
+    with torch.no_grad():
+        context = windows.mix(clean, _context_sigmas(windows))
+        own = predict(windows, windows.mix(clean, first_BN), context, first_BN).float()
+    fall = FALL[0] + (FALL[1] - FALL[0]) * windows.uniform(size, columns)
+    second_BN = (first_BN * fall).expand(size, frames)
+    is_own = windows.uniform(size, frames, 1, 1, 1) < OWN_CONTEXT_SHARE
+    mixed = torch.where(is_own, own, clean)
+    context = windows.mix(mixed, _context_sigmas(windows))
+    predicted = predict(windows, windows.mix(own, second_BN), context, second_BN)
+    return _weighted_error(predicted, windows.batch, second_BN)
+
+
+def _sigmas(windows: Windows, predict: Predictor) -> Tensor:
+    """Noise levels: shifted uniform in [MIN_SIGMA, 1], a share exactly 1; one or N a window."""
+    size, frames = windows.shape
+    columns = 1 if predict is predict_from_equal else frames
+    uniform = windows.uniform(size, columns)
+    sigma = SHIFT * uniform / (1 + (SHIFT - 1) * uniform)
+    is_full = windows.uniform(size, columns) < FULL_NOISE_SHARE
+    sigma = torch.where(is_full, torch.ones(()), sigma).clamp(min=MIN_SIGMA)
+    return sigma.expand(size, frames)
+
+
+def _context_sigmas(windows: Windows) -> Tensor:
+    return CONTEXT_NOISE * windows.uniform(*windows.shape)
+
+
+def _weighted_error(predicted_BNCHW: Tensor, batch: TrainingBatch, sigma_BN: Tensor) -> Tensor:
+    """Mean squared error of the clean prediction, weighted 1 / (sigma^2 + floor) a frame."""
+    error_BN = (predicted_BNCHW - batch.clean_BNCHW).square().mean(dim=(2, 3, 4))
+    weight_BN = batch.counts_BN / (sigma_BN.square() + WEIGHT_FLOOR)
+    return (error_BN * weight_BN).sum() / batch.counts_BN.sum()

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+from streamgen.models.tiny.codec import TinyCodec
 from tiny_training.codec_stage import calibrate, initialise_from_components
 from tiny_world.photos import load_pictures, photo_clip
 from tiny_world.render import render
 from tiny_world.scene import PERIOD_FRAMES, World, sample_scene
 from tiny_world.styles import STYLES, apply_style
-
-from streamgen.models.tiny.codec import TinyCodec
 
 NUM_CLIPS = 600
 CLIP_FRAMES = 12

@@ -21,6 +21,7 @@ STREAM_START_SHARE = (
     0.4  # windows that begin with the stream; the others are sink, gap, recent frames
 )
 MAX_CONDITION_NOISE = 0.6  # noise level on a condition latent
+CONDITION_SHARES = {"world": 0.08, "styled": 0.6, "picture": 1.0}  # of the clips of each kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,8 @@ def draw(
             counts_BN[row, 1] = 0  # with only the sink to look at, its place in time is a guess
         target = pool.target(index)[picks].float()
         clean.append(target)
-        is_conditioned = _is_conditioned(rng, item)
-        source = pool.source(index)[picks].float()
-        condition.append(
-            _noisy_condition(rng, source) if is_conditioned else torch.zeros_like(target)
-        )
+        frames_NCHW, is_conditioned = condition_of(rng, item, pool.source(index)[picks].float())
+        condition.append(frames_NCHW)
         prompts.append(
             "" if rng.random() < CAPTION_DROPOUT else prompt_of(rng, item, is_conditioned)
         )
@@ -76,8 +74,11 @@ def window(rng: np.random.Generator, frames: int, *, is_periodic: bool) -> tuple
     return [0, *((start + k) % LATENT_FRAMES for k in range(frames - 1))], True
 
 
-def _is_conditioned(rng: np.random.Generator, item: Item) -> bool:
-    return rng.random() < {"world": 0.08, "styled": 0.6, "picture": 1.0}[item.kind]
+def condition_of(rng: np.random.Generator, item: Item, source_NCHW: Tensor) -> tuple[Tensor, bool]:
+    """The condition latents of a window, zeros where it is dropped, and whether there is one."""
+    if rng.random() >= CONDITION_SHARES[item.kind]:
+        return torch.zeros_like(source_NCHW), False
+    return _noisy_condition(rng, source_NCHW), True
 
 
 def _noisy_condition(rng: np.random.Generator, source: Tensor) -> Tensor:

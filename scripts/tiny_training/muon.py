@@ -7,13 +7,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-COEFFICIENTS = (
-    3.4445,
-    -4.7750,
-    2.0315,
-)  # quintic iteration (Jordan 2024, kellerjordan.github.io/posts/muon)
+# Quintic iteration (Jordan 2024, kellerjordan.github.io/posts/muon)
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NUM_ITERATIONS = 5
-RMS_MATCH = 0.2  # update RMS that lets AdamW's learning rates be used (Liu et al. 2025, arXiv:2502.16982, eq. 4)
+# RMS of an update that lets AdamW's learning rates be used (Liu et al. 2025, arXiv:2502.16982, eq. 4)
+RMS_MATCH = 0.2
 
 
 def orthogonalise(matrices_BMN: Tensor) -> Tensor:

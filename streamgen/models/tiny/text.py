@@ -32,8 +32,12 @@ class Vocabulary:
 
     def ids(self, prompt: str) -> list[int]:
         """Token ids of the known words of a prompt, in order."""
+        return [self._ids[token] for token in self.canonical(prompt)]
+
+    def canonical(self, prompt: str) -> list[str]:
+        """The known words of a prompt as their canonical words, in order."""
         known = (self._canonical(word) for word in self.split(prompt))
-        return [self._ids[token] for token in known if token is not None]
+        return [token for token in known if token is not None]
 
     def unknown(self, prompt: str) -> tuple[str, ...]:
         """Words of a prompt that have no token, each once, in order."""

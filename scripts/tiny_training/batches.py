@@ -34,6 +34,21 @@ class TrainingBatch:
     is_word_BM: Tensor
     counts_BN: Tensor
 
+    def to(self, device: torch.device) -> TrainingBatch:
+        """The same batch on a device."""
+        return TrainingBatch(
+            *(
+                part.to(device, non_blocking=True)
+                for part in (
+                    self.clean_BNCHW,
+                    self.condition_BNCHW,
+                    self.ids_BM,
+                    self.is_word_BM,
+                    self.counts_BN,
+                )
+            )
+        )
+
 
 def draw(
     pool: LatentPool,

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from streamgen.models.tiny.codec import FRAMES, LATENT_CHANNELS, TinyCodec
 from streamgen.models.tiny.text import Vocabulary
@@ -26,7 +25,7 @@ from streamgen.types import Pixels
 from tiny_training import losses
 from tiny_training.batches import TrainingBatch, condition_of, pad_prompts, prompt_of
 from tiny_training.codec_stage import export, reconstruction_loss, to_tensor
-from tiny_training.dit_stage import WINDOW_FRAMES, Trainee, fast_dtype
+from tiny_training.dit_stage import WINDOW_FRAMES, Trainee, fast_arithmetic
 from tiny_training.model import TEXT_LEN, Sizes
 from tiny_training.pool import KIND_SHARES, KINDS, LATENT_FRAMES, Item
 from tiny_world import STYLES, World, apply_style, render, sample_scene
@@ -59,15 +58,18 @@ def adapt_decoder(
     pictures: Path,
     seconds: float,
     seed: int,
+    device: torch.device,
 ) -> None:
-    """Train the decoder for `seconds` beside the frozen DiT of `folder`, codec.safetensors there."""
+    """Train the decoder for `seconds` beside the DiT of `folder`; its codec.safetensors results."""
     codec = TinyCodec()
     codec.load_state_dict(load_file(codec_weights))
-    codec.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    codec.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     codec.encoder.requires_grad_(False)
     trainee = Trainee(sizes, LATENT_CHANNELS, vocabulary)
-    trainee.load_state_dict(torch.load(folder / "dit.pt", weights_only=True)["average"])
-    trainee.eval().requires_grad_(False)
+    trainee.load_state_dict(
+        torch.load(folder / "dit.pt", map_location="cpu", weights_only=True)["average"]
+    )
+    trainee.to(device).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(codec.decoder.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
     stills = load_pictures(pictures)
     log = (folder / "decoder_log.jsonl").open("a")
@@ -75,9 +77,9 @@ def adapt_decoder(
     while (spent_s := time.monotonic() - began) < seconds:
         rng = np.random.default_rng((seed, 77, step))
         windows = draw_windows(rng, world, stills)
-        pixels = to_tensor(windows.target, torch.device("cpu"))
+        pixels = to_tensor(windows.target, device)
         latents = _latents(windows, codec, trainee, vocabulary, rng)
-        with torch.autocast("cpu", fast_dtype(), enabled=fast_dtype() is not torch.float32):
+        with fast_arithmetic(device):
             decoded = codec.decode_clips(latents).float()
         loss = reconstruction_loss(decoded.flatten(0, 1), pixels.flatten(0, 1))
         for group in optimizer.param_groups:
@@ -126,11 +128,12 @@ def _latents(
     rng: np.random.Generator,
 ) -> Tensor:
     """Latents to decode: the DiT's predictions after the true past, or the encoded ones."""
+    device = codec.latent_mean_C.device
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    clean = codec.encode_clips(to_tensor(windows.target, torch.device("cpu"))).float()
+    clean = codec.encode_clips(to_tensor(windows.target, device)).float()
     latents = clean
     if rng.random() < PREDICTED_SHARE:
-        source = codec.encode_clips(to_tensor(windows.source, torch.device("cpu"))).float()
+        source = codec.encode_clips(to_tensor(windows.source, device)).float()
         conditions, prompts = [], []
         for item, frames in zip(windows.items, source, strict=True):
             condition, is_conditioned = condition_of(rng, item, frames)
@@ -138,14 +141,11 @@ def _latents(
             prompts.append(prompt_of(rng, item, is_conditioned))
         ids_BM, is_word_BM = pad_prompts(vocabulary, prompts, TEXT_LEN)
         counts = torch.ones(clean.shape[:2])
-        batch = TrainingBatch(clean, torch.stack(conditions), ids_BM, is_word_BM, counts)
+        batch = TrainingBatch(clean, torch.stack(conditions), ids_BM, is_word_BM, counts).to(device)
         view = losses.Windows(trainee.dit, trainee.text, batch, generator)
         low, high = SIGMAS
         sigma_BN = low + (high - low) * view.uniform(*view.shape)
-        with (
-            torch.autocast("cpu", fast_dtype(), enabled=fast_dtype() is not torch.float32),
-            sdpa_kernel(SDPBackend.MATH),
-        ):
+        with fast_arithmetic(device):
             latents = losses.predict_from_clean(view, view.mix(clean, sigma_BN), clean, sigma_BN)
-    noise = torch.randn(latents.shape, generator=generator)
+    noise = torch.randn(latents.shape, generator=generator).to(device)
     return latents.float() + LATENT_NOISE * noise

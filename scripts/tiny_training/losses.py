@@ -38,15 +38,20 @@ class Windows:
     generator: torch.Generator
 
     @property
+    def device(self) -> torch.device:
+        return self.batch.clean_BNCHW.device
+
+    @property
     def shape(self) -> tuple[int, int]:
         return self.batch.clean_BNCHW.shape[0], self.batch.clean_BNCHW.shape[1]
 
     def uniform(self, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=self.generator)
+        """Chance is drawn on the host, so that a run is the same on every device."""
+        return torch.rand(shape, generator=self.generator).to(self.device)
 
     def mix(self, clean_BNCHW: Tensor, sigma_BN: Tensor) -> Tensor:
         """Latents at the noise levels sigma."""
-        noise = torch.randn(clean_BNCHW.shape, generator=self.generator)
+        noise = torch.randn(clean_BNCHW.shape, generator=self.generator).to(self.device)
         sigma = sigma_BN[:, :, None, None, None]
         return (1 - sigma) * clean_BNCHW + sigma * noise
 
@@ -80,10 +85,10 @@ def predict_from_clean(
     The sequence is [context of N - 1 frames, N noisy frames]; a noisy frame sees the context
     before it and itself (teacher forcing as in CausVid, arXiv:2412.07772, sec. 4).
     """
-    size, frames = windows.shape
-    numbers = torch.arange(frames)
+    frames = windows.shape[1]
+    numbers = torch.arange(frames, device=windows.device)
     positions = torch.cat([numbers[:-1], numbers])
-    is_context = torch.arange(2 * frames - 1) < frames - 1
+    is_context = torch.arange(2 * frames - 1, device=windows.device) < frames - 1
     is_earlier = positions[None] < positions[:, None]
     is_same = positions[None] == positions[:, None]
     sees_context = is_context[None] & (is_earlier | (is_context[:, None] & is_same))
@@ -91,9 +96,9 @@ def predict_from_clean(
     predicted = windows.forward(
         torch.cat([context_BNCHW[:, :-1], noisy_BNCHW], dim=1),
         torch.cat([condition[:, :-1], condition], dim=1),
-        torch.cat([torch.zeros(size, frames - 1), 1000 * sigma_BN], dim=1),
+        torch.cat([torch.zeros_like(sigma_BN[:, 1:]), 1000 * sigma_BN], dim=1),
         positions,
-        sees_context | torch.eye(2 * frames - 1, dtype=torch.bool),
+        sees_context | torch.eye(2 * frames - 1, dtype=torch.bool, device=windows.device),
     )
     return predicted[:, frames - 1 :]
 
@@ -108,7 +113,7 @@ def predict_from_equal(
         windows.batch.condition_BNCHW,
         1000 * sigma_BN,
         torch.arange(frames),
-        torch.ones(frames, frames, dtype=torch.bool).tril(),
+        torch.ones(frames, frames, dtype=torch.bool, device=windows.device).tril(),
     )
 
 
@@ -133,7 +138,7 @@ def self_forced_loss(windows: Windows, predict: Predictor) -> Tensor:
     columns = 1 if predict is predict_from_equal else frames
     starts = torch.tensor(FIRST_SIGMAS)
     picks = torch.randint(len(starts), (size, columns), generator=windows.generator)
-    first_BN = starts[picks].expand(size, frames)
+    first_BN = starts[picks].expand(size, frames).to(windows.device)
     with torch.no_grad():
         context = windows.mix(clean, _context_sigmas(windows))
         own = predict(windows, windows.mix(clean, first_BN), context, first_BN).float()
@@ -153,7 +158,7 @@ def _sigmas(windows: Windows, predict: Predictor) -> Tensor:
     uniform = windows.uniform(size, columns)
     sigma = SHIFT * uniform / (1 + (SHIFT - 1) * uniform)
     is_full = windows.uniform(size, columns) < FULL_NOISE_SHARE
-    sigma = torch.where(is_full, torch.ones(()), sigma).clamp(min=MIN_SIGMA)
+    sigma = torch.where(is_full, torch.ones_like(sigma), sigma).clamp(min=MIN_SIGMA)
     return sigma.expand(size, frames)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 # Quintic iteration (Jordan 2024, kellerjordan.github.io/posts/muon)
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NUM_ITERATIONS = 5
-# RMS of an update that lets AdamW's learning rates be used (Liu et al. 2025, arXiv:2502.16982, eq. 4)
+# RMS of an update, so that AdamW's learning rates fit (Liu et al. 2025, arXiv:2502.16982, eq. 4)
 RMS_MATCH = 0.2
 
 

@@ -59,7 +59,7 @@ SIZES = {
             image_share=0.15,
             self_forced_share=0.35,
             image_batch=256,
-            window_batch=60,
+            window_batch=84,
             seed=0,
         ),
         decoder_seconds=600,

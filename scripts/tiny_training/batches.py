@@ -21,6 +21,7 @@ STREAM_START_SHARE = (
     0.4  # windows that begin with the stream; the others are sink, gap, recent frames
 )
 MAX_CONDITION_NOISE = 0.6  # noise level on a condition latent
+SHARES = {"world": 0.62, "styled": 0.18, "picture": 0.2}  # of each kind in what is drawn
 CONDITION_SHARES = {"world": 0.08, "styled": 0.6, "picture": 1.0}  # of the clips of each kind
 
 
@@ -63,7 +64,7 @@ def draw(
     clean, condition, prompts = [], [], []
     counts_BN = torch.ones(size, frames)
     for row in range(size):
-        index = int(rng.integers(len(pool)))
+        index = pool.draw(rng, SHARES)
         item = pool.items[index]
         picks, has_gap = window(rng, frames, is_periodic=item.kind != "picture")
         if has_gap and frames > 1:

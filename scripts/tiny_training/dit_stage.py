@@ -23,11 +23,12 @@ from tiny_training.model import TEXT_LEN, Sizes, dit_config, make_dit, make_text
 from tiny_training.muon import Muon
 from tiny_training.pool import LatentPool
 
-WINDOW_FRAMES = 6
+WINDOW_FRAMES = 4  # a sink, two of the past, and the newest: they hold position and velocity
 SAVE_EVERY_S = 120.0
 LOG_EVERY = 20
 MATRIX_LR, OTHER_LR = 2e-3, 1e-3
 EMA_DECAY = 0.998
+IMAGE_REST = 0.1  # of the steps after the first part are single latent frames, too
 SELF_FORCED_SHARE = 0.7  # of the steps of that last part
 TEACHER_FORCING_SHARE = 0.65  # of windows; the others have one noise level
 
@@ -194,7 +195,7 @@ def _loss(
     """The loss of one step; what is drawn depends on the seed and the step alone."""
     rng = np.random.default_rng((plan.seed, run.step))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    is_image = progress < plan.image_share or rng.random() < 0.15
+    is_image = progress < plan.image_share or rng.random() < IMAGE_REST
     size = plan.image_batch if is_image else plan.window_batch
     frames = 1 if is_image else WINDOW_FRAMES
     predict = losses.predict_from_equal

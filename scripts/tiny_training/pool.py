@@ -124,18 +124,27 @@ class LatentPool:
         self.items: list[Item] = []
         self._source: list[Tensor] = []
         self._target: list[Tensor] = []
+        self._by_kind: dict[str, list[int]] = {kind: [] for kind in KINDS}
 
     def refresh(self) -> None:
         for path in sorted(self._folder.glob("shard_*.pt")):
             if path not in self._seen:
                 shard = load_shard(path)
                 self._seen.add(path)
+                for number, item in enumerate(shard.items, start=len(self.items)):
+                    self._by_kind[item.kind].append(number)
                 self.items.extend(shard.items)
                 self._source.extend(shard.source.unbind(0))
                 self._target.extend(shard.target.unbind(0))
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def draw(self, rng: np.random.Generator, shares: dict[str, float]) -> int:
+        """Index of a clip: its kind by these shares, then any of that kind."""
+        kind = str(rng.choice(list(shares), p=list(shares.values())))
+        of_kind = self._by_kind[kind]
+        return of_kind[int(rng.integers(len(of_kind)))]
 
     def source(self, index: int) -> Tensor:
         return self._source[index]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import torch
+from typing import TYPE_CHECKING
 
 from streamgen.errors import ConfigError
-from streamgen.models.base import ModelBundle
 
-Loader = Callable[[str, torch.device, torch.dtype], ModelBundle]
+if TYPE_CHECKING:
+    import torch
+
+    from streamgen.models.base import ModelBundle
+
+    Loader = Callable[[str, torch.device, torch.dtype], ModelBundle]
 
 
 def load_bundle(
@@ -28,9 +31,9 @@ def family_knowledge(family: str) -> str | None:
     """What a family's model in the package can draw; None where words know no bounds."""
     if family != "tiny":
         return None
-    from streamgen.models.tiny.bundle import read_knowledge
+    from streamgen.models.tiny.header import PACKAGE_WEIGHTS, read_header
 
-    return read_knowledge()
+    return read_header(PACKAGE_WEIGHTS).knowledge
 
 
 def _load_tiny(weights: str, device: torch.device, dtype: torch.dtype) -> ModelBundle:

@@ -18,12 +18,10 @@ from torch import Tensor, nn
 from streamgen.errors import CheckpointError
 from streamgen.models.base import ModelBundle, Prediction
 from streamgen.models.tiny.codec import TinyCodec
+from streamgen.models.tiny.header import FORMAT, PACKAGE_WEIGHTS, read_header
 from streamgen.models.tiny.text import TinyTextEncoder, Vocabulary
 from streamgen.models.wan.config import WanConfig
 from streamgen.models.wan.dit import WanDiT
-
-PACKAGE_WEIGHTS = Path(__file__).parent / "weights" / "tiny.safetensors"
-FORMAT = "streamgen-tiny-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,44 +80,21 @@ def load_tiny(weights: str, *, device: torch.device, dtype: torch.dtype) -> Mode
     return ModelBundle(dit=dit, codec=codec, text=text, knowledge=shapes.knowledge)
 
 
-def read_knowledge() -> str:
-    """What the model of the package can draw, without loading its weights."""
-    return _shapes(PACKAGE_WEIGHTS, _metadata(PACKAGE_WEIGHTS)).knowledge
-
-
-def _metadata(path: Path) -> dict[str, str]:
+def _read(path: Path) -> tuple[TinyShapes, dict[str, Tensor]]:
+    header = read_header(path)
+    shapes = TinyShapes(
+        dit=WanConfig(**header.dit),
+        text=TextShape(**header.text),
+        vocabulary=header.vocabulary,
+        knowledge=header.knowledge,
+    )
     try:
         with safe_open(path, framework="pt") as stored:
-            return stored.metadata() or {}
-    except FileNotFoundError:
-        raise CheckpointError(
-            f'{path}: there is no such weights file; set model.weights = "package" or another path'
-        ) from None
+            return shapes, {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: not a readable safetensors file ({error}); copy or download it again"
         ) from error
-
-
-def _shapes(path: Path, metadata: dict[str, str]) -> TinyShapes:
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: format {metadata.get('format')!r}, a tiny model has {FORMAT!r}; "
-            f"choose a preset of the file's own family"
-        )
-    shapes = json.loads(metadata["shapes"])
-    return TinyShapes(
-        dit=WanConfig(**shapes["dit"]),
-        text=TextShape(**shapes["text"]),
-        vocabulary=shapes["vocabulary"],
-        knowledge=shapes["knowledge"],
-    )
-
-
-def _read(path: Path) -> tuple[TinyShapes, dict[str, Tensor]]:
-    shapes = _shapes(path, _metadata(path))
-    with safe_open(path, framework="pt") as stored:
-        return shapes, {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
 
 
 def _fill(module: nn.Module, part: str, tensors: dict[str, Tensor], path: Path) -> None:

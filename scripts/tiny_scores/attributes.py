@@ -10,6 +10,7 @@ from pathlib import Path
 from streamgen.metrics.json_value import Json
 from streamgen.types import Pixels
 from tiny_scores.prompts import STYLED_NAMES, UNSTYLED_NAMES, Prompt, true_clip
+from tiny_scores.results import Facts
 from tiny_scores.shares import Attributes, agreement, shares_json, shuffled_agreement
 from tiny_scores.sheets import Row, write_sheet
 from tiny_scores.streams import (
@@ -24,6 +25,7 @@ from tiny_world.scene import World
 from tiny_world.scorer import score_clip
 
 SCORED_FRAMES = 32  # one period of every motion; the scorer reads motion from 24 on
+START_FRAMES = 8  # two latent frames
 SHEET_ROWS = 15
 
 logger = logging.getLogger(__name__)
@@ -40,12 +42,12 @@ def see(clip: Pixels, world: World) -> Attributes:
 
 def score_bounds(
     setup: Setup, kinds: Kinds, world: World, *, num_frames: int, sheets: Path | None
-) -> dict[str, Json]:
+) -> dict[str, Facts]:
     """What the scorer finds in the true clips, as they are and through the codec.
 
     The share of true clips that agree with another prompt is what chance gives.
     """
-    found: dict[str, Json] = {}
+    found: dict[str, Facts] = {}
     with setup.host(TEXT_PRESET) as host:
         for kind, prompts in kinds.items():
             truths = [
@@ -76,7 +78,11 @@ def score_prompts(
     num_frames: int,
     sheets: Path | None,
 ) -> dict[str, Json]:
-    """Streams of every prompt with so many steps, scored on their last 32 frames."""
+    """Streams of every prompt with so many steps, scored on their last 32 frames.
+
+    Under "KIND, start" the first 8 frames alone, without the motion: what comes out of noise with
+    no past to go by.
+    """
     found: dict[str, Json] = {}
     with setup.host(TEXT_PRESET, ladder_override(num_steps)) as host:
         for kind, prompts in kinds.items():
@@ -84,6 +90,9 @@ def score_prompts(
             clips = collect_clips(host, orders, num_frames=num_frames)
             ends = [clip[-SCORED_FRAMES:] for clip in clips]
             found[kind] = _score(prompts, ends, kind, world)
+            found[f"{kind}, start"] = _score(
+                prompts, [c[:START_FRAMES] for c in clips], kind, world
+            )
             rows = [Row(p.text, clip) for p, clip in zip(prompts, clips, strict=True)]
             write_sheet(sheets, f"scores-{kind}-{num_steps}-steps", rows[:SHEET_ROWS])
             logger.info("scores: %s with %d steps done", kind, num_steps)

@@ -62,8 +62,9 @@ def measure_switch(
     """Frames from the change to the first window that shows the new value, for every stream.
 
     The wait counts frames that come out after `stream.prompt` was set, what was under way
-    included. Beside it: how often a window before the change shows the old value (how well
-    the streams are read at all) and the new one (chance), and what the last 32 frames show.
+    included; frames are taken as soon as they are there, so that hardly any finished ones wait.
+    Beside it: how often a window before the change shows the old value (how well the streams are
+    read at all) and the new one (chance), and what the last 32 frames show.
     """
     attribute = made[0].attribute
     clips: list[Pixels] = []

@@ -21,35 +21,50 @@ def tables(results: Results) -> str:
 def _scores(results: Results) -> Iterable[str]:
     steps = sorted(results.parts.get("scores", {}), key=int, reverse=True)
     for kind, names in NAMES.items():
-        bounds = results.entry("bounds", kind)
-        if not steps and bounds is None:
-            continue
-        head = [f"{kind} prompts"]
-        head += [text for step in steps for text in (f"{step} steps", "shuffled")]
-        head += ["codec", "truth", "truth shuffled"]
-        rows = [head]
-        for name in names:
-            row = [name]
-            for step in steps:
-                for control in ("prompt", "shuffled"):
-                    row.append(share_text(results.entry("scores", step, kind, control, name)))
-            for bound, control in (("codec", "prompt"), ("truth", "prompt"), ("truth", "shuffled")):
-                row.append(share_text(results.entry("bounds", kind, bound, control, name)))
-            rows.append(row)
-        yield aligned(rows)
+        if steps or results.entry("bounds", kind) is not None:
+            yield aligned(_score_rows(results, kind, names, steps))
+    for kind, names in NAMES.items():
+        if any(results.entry("scores", step, f"{kind}, start") for step in steps):
+            yield aligned(_start_rows(results, kind, names, steps))
+
+
+def _score_rows(
+    results: Results, kind: str, names: Sequence[str], steps: Sequence[str]
+) -> list[list[str]]:
+    head = [f"{kind} prompts"]
+    head += [text for step in steps for text in (f"{step} steps", "shuffled")]
+    rows = [[*head, "codec", "truth", "truth shuffled"]]
+    for name in names:
+        row = [name]
+        for step in steps:
+            for control in ("prompt", "shuffled"):
+                row.append(share_text(results.entry("scores", step, kind, control, name)))
+        for bound, control in (("codec", "prompt"), ("truth", "prompt"), ("truth", "shuffled")):
+            row.append(share_text(results.entry("bounds", kind, bound, control, name)))
+        rows.append(row)
+    return rows
+
+
+def _start_rows(
+    results: Results, kind: str, names: Sequence[str], steps: Sequence[str]
+) -> list[list[str]]:
+    rows = [[f"{kind} prompts, first frames", *(f"{step} steps" for step in steps)]]
+    for name in names:
+        found = [results.entry("scores", step, f"{kind}, start", "prompt", name) for step in steps]
+        if name != "motion":
+            rows.append([name, *map(share_text, found)])
+    return rows
 
 
 def _drift(results: Results) -> Iterable[str]:
     looks, shares = [], []
-    for name in results.parts.get("drift", {}):
-        for when in ("first", "last", "truth through the codec"):
-            look = results.entry("drift", name, "look", when)
-            if look is None:
-                continue
+    for number, name in enumerate(results.parts.get("drift", {})):
+        truth = ("truth through the codec",) if number == 0 else ()  # the same for all
+        for when in (*truth, "first", "last"):
+            look = results.entry("drift", name, "look", when) or {}
             if not looks:
                 looks.append(["drift", "frames", *look])
-            if when != "truth through the codec" or len(looks) == 1 + 2:
-                looks.append([name, when, *(_number(value) for value in look.values())])
+            looks.append([name, when, *(_number(value) for value in look.values())])
         for when in ("early", "late"):
             for control in ("prompt", "shuffled"):
                 found = results.entry("drift", name, when, control)

@@ -6,6 +6,8 @@ import contextlib
 import copy
 import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -163,7 +165,9 @@ def train_dit(
         run.load(path)
     log = (folder / "dit_log.jsonl").open("a")
     saved_at, recent = time.monotonic(), []
-    while run.spent_s < plan.seconds:
+    is_asked_to_stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: is_asked_to_stop.set())
+    while run.spent_s < plan.seconds and not is_asked_to_stop.is_set():
         began = time.monotonic()
         progress = run.spent_s / plan.seconds
         loss = _loss(run, pool, vocabulary, plan, progress)

@@ -16,11 +16,6 @@ from streamgen.errors import ConfigError
 
 Task = Literal["text-to-video", "video-to-video"]
 
-# StreamDiffusionV2 c5a0f20, streamv2v/inference.py, compute_noise_scale_and_step
-MOTION_FULL_SCALE = 0.2
-MOTION_RANGE = 0.1
-MOTION_SMOOTHING = 0.9
-
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
@@ -147,9 +142,6 @@ class NoiseControlConfig:
     kind: Literal["fixed", "motion"]  # motion: more movement in the input, lower start sigma
     start_sigma: float  # noise level at the start, above 0 to 1; 1 for text-to-video
     condition_noise: float  # noise level put on a condition latent, 0 to 1; 0 for text-to-video
-    motion_full_scale: float = MOTION_FULL_SCALE  # RMS difference in [-1, 1] that is full motion
-    motion_range: float = MOTION_RANGE  # how far full motion lowers the start sigma
-    motion_smoothing: float = MOTION_SMOOTHING  # weight of the new value, above 0 to 1
 
     def __post_init__(self) -> None:
         if not 0 < self.start_sigma <= 1:
@@ -157,47 +149,6 @@ class NoiseControlConfig:
                 "noise_control.start_sigma", self.start_sigma, "must be in (0, 1]", "use 0.8"
             )
         _check_range("noise_control.condition_noise", self.condition_noise, 0, 1)
-        if self.kind == "fixed":
-            self._check_motion_is_untouched()
-        else:
-            self._check_motion()
-
-    def _check_motion_is_untouched(self) -> None:
-        for key, value, published in (
-            ("motion_full_scale", self.motion_full_scale, MOTION_FULL_SCALE),
-            ("motion_range", self.motion_range, MOTION_RANGE),
-            ("motion_smoothing", self.motion_smoothing, MOTION_SMOOTHING),
-        ):
-            if value != published:
-                raise _wrong(
-                    f"noise_control.{key}",
-                    value,
-                    'has no effect with noise_control.kind = "fixed"',
-                    'leave it out or set noise_control.kind = "motion"',
-                )
-
-    def _check_motion(self) -> None:
-        if not 0 < self.motion_full_scale <= 2:
-            raise _wrong(
-                "noise_control.motion_full_scale",
-                self.motion_full_scale,
-                "must be in (0, 2]",
-                f"use {MOTION_FULL_SCALE}",
-            )
-        if not 0 < self.motion_range < self.start_sigma:
-            raise _wrong(
-                "noise_control.motion_range",
-                self.motion_range,
-                f"must be above 0 and below noise_control.start_sigma = {self.start_sigma}",
-                f"use {MOTION_RANGE}",
-            )
-        if not 0 < self.motion_smoothing <= 1:
-            raise _wrong(
-                "noise_control.motion_smoothing",
-                self.motion_smoothing,
-                "must be in (0, 1]",
-                f"use {MOTION_SMOOTHING}",
-            )
 
 
 @dataclass(frozen=True, slots=True)

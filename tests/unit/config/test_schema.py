@@ -65,10 +65,6 @@ MOTION = ("noise_control.kind=motion", "noise_control.start_sigma=0.8")
         (T2V, ["noise_control.condition_noise=0.1"], "condition_noise = 0.1 has no effect"),
         (V2V, ["noise_control.start_sigma=0"], "must be in (0, 1]"),
         (V2V, ["noise_control.condition_noise=2"], "must be in [0, 1]; use 1"),
-        (V2V, ["noise_control.motion_range=0.3"], "motion_range = 0.3 has no effect"),
-        (V2V, [*MOTION, "noise_control.motion_range=0.8"], "below noise_control.start_sigma"),
-        (V2V, [*MOTION, "noise_control.motion_full_scale=0"], "must be in (0, 2]; use 0.2"),
-        (V2V, [*MOTION, "noise_control.motion_smoothing=0"], "must be in (0, 1]; use 0.9"),
         (T2V, ["engine.sessions=0"], "engine.sessions = 0 must be in [1, 1024]; use 1"),
         (T2V, ["engine.seed=-1"], "engine.seed = -1 must be in [0, 9223372036854775807]"),
         (T2V, ["engine.output_queue_clips=0"], "must be in [1, 1024]; use 1"),
@@ -90,7 +86,6 @@ def test_what_cannot_work_is_refused_in_one_line_with_its_remedy(
     ("preset", "overrides"),
     [
         (V2V, MOTION),
-        (V2V, [*MOTION, "noise_control.motion_range=0.2", "noise_control.motion_smoothing=1"]),
         (V2V, ["noise_control.start_sigma=0.8", "noise_control.condition_noise=0.1"]),
         (V2V, ["denoise.guidance=self", "denoise.guidance_scale=1.4"]),
         (V2V, ["cache.first_chunk=alone"]),

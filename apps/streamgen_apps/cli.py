@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-from streamgen.errors import StreamGenError
+from streamgen.errors import ConfigError, StreamGenError
+
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it: 128 + SIGINT
 
 RUN_EXAMPLES = """\
 examples:
@@ -18,20 +22,31 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run, and turn what went wrong into one line and an exit code."""
-    options = _parser().parse_args(arguments)
     try:
-        return options.command(options)
+        options = _parser().parse_args(arguments)
+        code: int = options.command(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except StreamGenError as error:
-        print(f"streamgen: {error}", file=sys.stderr)
+        print("streamgen:", " ".join(str(error).splitlines()), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    except BrokenPipeError:  # `streamgen presets | head -1`: nobody wants the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="streamgen", description="Real-time streaming video diffusion."
-    )
+    parser = _Parser(prog="streamgen", description="Real-time streaming video diffusion.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands)
     presets = commands.add_parser("presets", help="list the presets and what they are for")
@@ -46,6 +61,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         description="Make a video that follows the words of PROMPT, or restyle the one of -i.",
         epilog=RUN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     run.add_argument("prompt", metavar="PROMPT", help="what to show, or the style to give")
     run.add_argument("-i", "--input", metavar="FILE", help="video or picture to restyle")
@@ -73,7 +89,9 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--strength", type=float, metavar="S", help="0 to 1: how far -i may be left behind"
     )
     run.add_argument(
-        "--fit", choices=("crop", "letterbox", "stretch"), default="crop", help="of -i; crop"
+        "--fit",
+        choices=("crop", "letterbox", "stretch"),
+        help="how -i is brought to the size of the output; crop if left out",
     )
     run.add_argument("--loop", action="store_true", help="play -i again and again")
     run.add_argument("--zoom", type=int, default=1, metavar="N", help="enlarge the output N times")

@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import logging
+import math
 import re
-import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 from streamgen.clock import MonotonicClock
 from streamgen.errors import ConfigError
 from streamgen.serving.host import Host, check_prompt
-from streamgen.serving.playing import FITS, Output, Progress, open_input
+from streamgen.serving.interrupts import Interrupts
+from streamgen.serving.playing import FITS, Output, Progress, is_endless, open_input
 from streamgen.serving.stream import Stream
 
 TEXT_PRESET, VIDEO_PRESET = "tiny-cpu", "tiny-cpu-v2v"
+DEFAULT_FIT = "crop"
 REPORT_EVERY_S = 0.5
 ENDLESS_UNFIT = (".gif",)  # outputs that hold everything in one piece
+MAX_STEM = 60  # characters of a name made from the prompt
 
 
 def run(options: argparse.Namespace) -> int:
     """Run one stream to its end; returns the exit code."""
+    logging.basicConfig(format="streamgen: %(message)s", level=logging.WARNING)
     check_prompt(options.prompt)
+    _check_input_options(options)
     _check_length(options)
-    target = options.output or _free_name(options.prompt)
-    signal.signal(signal.SIGTERM, _interrupt)
+    target = _free_name(options.prompt) if options.output is None else options.output
+    preset = options.preset
+    if preset is None:
+        preset = TEXT_PRESET if options.input is None else VIDEO_PRESET
     clock = MonotonicClock()
-    preset = options.preset or (VIDEO_PRESET if options.input else TEXT_PRESET)
-    with Host(preset, overrides=options.overrides, clock=clock) as host:
+    interrupts = Interrupts()
+    with interrupts, Host(preset, overrides=options.overrides, clock=clock) as host:
         source = None
-        if options.input:
+        if options.input is not None:
             source = open_input(options.input, host, plays=None if options.loop else 1)
         stream = Stream(
             host,
@@ -39,13 +48,15 @@ def run(options: argparse.Namespace) -> int:
             seed=options.seed,
             max_frames=_max_frames(options, host.fps),
             strength=options.strength,
-            fit=FITS[options.fit],
+            fit=FITS[options.fit or DEFAULT_FIT],
         )
         with stream:
-            output = Output(target, size=host.picture_size, fps=host.fps, zoom=options.zoom)
-            _warn_of_unknown_words(stream)
+            _tell_unknown_words(stream)
             reporter = Reporter(target)
-            progress = output.play(stream, clock=clock, report=reporter.report)
+            output = Output(target, size=host.picture_size, fps=host.fps, zoom=options.zoom)
+            progress = output.play(
+                stream, clock=clock, report=reporter.report, whole=interrupts.held
+            )
             reporter.finish(progress)
     return 0
 
@@ -54,7 +65,7 @@ class Reporter:
     """One line on standard error: rewritten on a terminal, written once elsewhere."""
 
     def __init__(self, target: str) -> None:
-        self._target = "standard output" if target == "-" else target
+        self._target = "standard output" if target == "-" else target.removesuffix(":")
         self._is_live = sys.stderr.isatty()
         self._shown_s = 0.0
 
@@ -79,9 +90,11 @@ class Reporter:
 def _check_length(options: argparse.Namespace) -> None:
     for name in ("seconds", "frames"):
         value = getattr(options, name)
-        if value is not None and not value > 0:
+        if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"--{name} {value:g} is no length; give a number above 0")
-    has_end = options.seconds or options.frames or (options.input and not options.loop)
+    has_end = options.seconds or options.frames
+    if options.input is not None:
+        has_end = has_end or not (options.loop or is_endless(options.input))
     ending = Path(options.output or "").suffix.lower()
     if ending in ENDLESS_UNFIT and not has_end:
         raise ConfigError(f"a {ending} cannot be endless; give --seconds or --frames")
@@ -95,17 +108,33 @@ def _max_frames(options: argparse.Namespace, fps: float) -> int | None:
 
 def _free_name(prompt: str) -> str:
     """A film named after the prompt that does not stand there yet."""
-    stem = "-".join(re.findall(r"[a-z0-9]+", prompt.lower())[:6]) or "stream"
-    names = [f"{stem}.mp4", *(f"{stem}-{number}.mp4" for number in range(2, 1000))]
-    return next((name for name in names if not Path(name).exists()), names[-1])
+    words = "-".join(re.findall(r"[a-z0-9]+", prompt.lower())[:6])
+    stem = words[:MAX_STEM].rstrip("-") or "stream"
+    names = (f"{stem}{ending}.mp4" for ending in _numbered())
+    return next(name for name in names if not Path(name).exists())
 
 
-def _warn_of_unknown_words(stream: Stream) -> None:
+def _numbered() -> Iterator[str]:
+    yield ""
+    for number in itertools.count(2):
+        yield f"-{number}"
+
+
+def _tell_unknown_words(stream: Stream) -> None:
     if stream.unknown_words:
         words = ", ".join(stream.unknown_words[:12])
-        print(f"streamgen: words that this model does not know: {words}", file=sys.stderr)
+        print(
+            f"streamgen: the model does not know: {words}; it {stream.knowledge}", file=sys.stderr
+        )
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End on SIGTERM as on Ctrl-C: cleanly."""
-    raise KeyboardInterrupt
+def _check_input_options(options: argparse.Namespace) -> None:
+    if options.input is not None:
+        return
+    for name, value in (
+        ("loop", options.loop),
+        ("fit", options.fit),
+        ("strength", options.strength),
+    ):
+        if value is not None and value is not False:
+            raise ConfigError(f"--{name} needs an input video; leave it out or give -i")

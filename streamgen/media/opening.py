@@ -72,6 +72,8 @@ def open_sink(spec: str, *, size: PictureSize, fps: float) -> FrameSink:
         return SINK_SCHEMES[scheme](rest, wishes)
     if spec == "-":
         return _open_y4m("", wishes)
+    if spec.endswith("/") or _path(spec).is_dir():
+        raise SinkError(f"{spec} names a folder; name a file in it")
     return VideoFileSink(_path(spec), size, fps=fps)
 
 
@@ -135,7 +137,8 @@ def _standard_output() -> BinaryIO:
     try:
         if os.isatty(STANDARD_OUTPUT):
             raise SinkError("standard output is a terminal; pipe it: ... -o - | ffplay -")
-        sys.stdout.flush()
+        if sys.stdout is not None:  # in a program that began without one
+            sys.stdout.flush()
         return os.fdopen(os.dup(STANDARD_OUTPUT), "wb")
     except OSError as error:
         raise writing_failed(error, "standard output") from error

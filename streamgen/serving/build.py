@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +19,7 @@ from streamgen.config.schema import StreamConfig
 from streamgen.diffusion.guidance import Guidance, GuidanceMode
 from streamgen.diffusion.noise import NoiseSource
 from streamgen.diffusion.noise_control import (
+    MOTION_NOISE_RANGE,
     FixedNoiseController,
     MotionNoiseController,
     NoiseController,
@@ -42,6 +45,7 @@ from streamgen.types import PictureSize
 logger = logging.getLogger(__name__)
 
 TIMESTEPS_PER_SIGMA = 1000  # a fixed start level is told as it is
+MAX_PATCH = 8  # latents a side; no model's patch is larger
 FULL_STRENGTH_NOISE = 0.6  # on the condition at strength 1: the most that training puts on it
 
 
@@ -142,6 +146,11 @@ def _noise_controller(
             f"use fewer steps"
         )
     if kind == "motion":
+        if start_sigma <= MOTION_NOISE_RANGE:
+            raise ConfigError(
+                f"motion takes {MOTION_NOISE_RANGE:g} of noise away and noise_control.start_sigma "
+                f'is {start_sigma:g}; raise it or set noise_control.kind = "fixed"'
+            )
         return MotionNoiseController(
             start_sigma, first_timestep=ladder.timesteps[0], lowest_timestep=lowest
         )
@@ -175,8 +184,23 @@ def _recipe(config: StreamConfig, schedule: NoiseSchedule, bundle: ModelBundle) 
 def _grid(bundle: ModelBundle, height: int, width: int) -> TokenGrid:
     try:
         return bundle.dit.grid(height, width)
-    except ValueError as error:
-        raise ConfigError(f"picture size does not fit the model: {error}") from error
+    except ValueError:
+        stride = bundle.codec.facts.spatial_stride
+        size = PictureSize(height * stride, width * stride)
+        raise ConfigError(
+            f"a picture of {size} pixels does not divide into the model's patches; "
+            f"take {_next_size(bundle, height, width)}"
+        ) from None
+
+
+def _next_size(bundle: ModelBundle, height: int, width: int) -> PictureSize:
+    """The smallest picture, of no fewer latents each way, that the model can cut into patches."""
+    stride = bundle.codec.facts.spatial_stride
+    for rows, columns in product(range(MAX_PATCH), repeat=2):
+        with contextlib.suppress(ValueError):
+            bundle.dit.grid(height + rows, width + columns)
+            return PictureSize((height + rows) * stride, (width + columns) * stride)
+    raise ValueError(f"the model takes no picture near {height}x{width} latents")
 
 
 def _cache(

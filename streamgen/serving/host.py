@@ -22,6 +22,7 @@ from streamgen.serving.build import Pipeline, build_pipeline, load_config, video
 from streamgen.types import PictureSize, PromptId, SessionId
 
 MAX_PROMPT_CHARACTERS = 2000  # a longer one is a mistake: no text encoder reads so far
+SHOWN_CHARACTERS = 60  # of a prompt, in a message
 QUEUE_CLIPS = 4  # clips of input that may wait
 NUM_REMEMBERED_PROMPTS = 16  # whose features are kept, so that switching back costs nothing
 
@@ -88,7 +89,8 @@ class Host:
         CapacityError; the source is closed then, too.
         """
         try:
-            check_prompt(prompt)
+            if max_frames is not None and max_frames < 1:
+                raise ConfigError(f"{max_frames} frames are no video; ask for at least 1")
             reader, queue = self._reader(source, fit)
             session = self._open_session(prompt, queue, seed, max_frames, strength)
         except BaseException:
@@ -108,17 +110,39 @@ class Host:
         if opened.reader is not None:
             opened.reader.stop()
 
+    def has_open(self, opened: OpenSession) -> bool:
+        """Whether the session has not been closed, by itself or with the host."""
+        return opened.session.id in self._open
+
+    def set_prompt(self, opened: OpenSession, prompt: str) -> None:
+        """Let a session follow another prompt from its next chunk on; ConfigError if it cannot.
+
+        A session that is closed follows nothing more: its new prompt is checked only.
+        """
+        prompt_id = self.prompt_id(prompt)
+        if self.has_open(opened):
+            self.pipeline.engine.set_prompt(opened.session, prompt_id)
+
     def close(self) -> None:
         """End all sessions."""
         for opened in list(self._open.values()):
             self.close_session(opened)
 
     def prompt_id(self, prompt: str) -> PromptId:
-        """The engine's handle of a prompt; its text is encoded once and remembered for a while."""
+        """The engine's handle of a prompt; its text is encoded once and remembered for a while.
+
+        Raises ConfigError for a prompt that cannot be meant, or that would have no effect.
+        """
+        check_prompt(prompt)
         if prompt in self._prompts:
             self._prompts.move_to_end(prompt)
             return self._prompts[prompt]
         features_MD = self.pipeline.bundle.text.encode(prompt)
+        if not len(features_MD):
+            raise ConfigError(
+                f"the model knows no word of the prompt {_shortened(prompt)!r}; "
+                f"it {self.pipeline.bundle.knowledge}"
+            )
         self._prompts[prompt] = self.pipeline.engine.add_prompt(features_MD)
         if len(self._prompts) > NUM_REMEMBERED_PROMPTS:
             _, oldest = self._prompts.popitem(last=False)
@@ -160,8 +184,7 @@ class Host:
     ) -> Session:
         pipeline = self.pipeline
         chosen_seed = pipeline.config.engine.seed if seed is None else seed
-        if not 0 <= chosen_seed < 2**63:
-            raise ConfigError(f"seed {chosen_seed} is not in 0 to 2**63 - 1; choose another")
+        check_seed(chosen_seed)
         if queue is None:
             if strength is not None:
                 raise ConfigError("strength needs an input video; leave it out or give -i")
@@ -182,8 +205,6 @@ class Host:
         pipeline = self.pipeline
         max_chunks = None
         if max_frames is not None:
-            if max_frames < 1:
-                raise ConfigError(f"{max_frames} frames are no video; ask for at least 1")
             first, later = (
                 pipeline.geometry.num_pixel_frames(pipeline.recipe, chunk) for chunk in (0, 1)
             )
@@ -230,3 +251,13 @@ def check_prompt(prompt: str) -> None:
             f"the prompt has {len(prompt)} characters, {MAX_PROMPT_CHARACTERS} are allowed; "
             f"shorten it"
         )
+
+
+def check_seed(seed: int) -> None:
+    """Raises ConfigError for a seed that noise cannot be made from."""
+    if not 0 <= seed < 2**63:
+        raise ConfigError(f"seed {seed} is not in 0 to 2**63 - 1; choose another")
+
+
+def _shortened(prompt: str) -> str:
+    return prompt if len(prompt) <= SHOWN_CHARACTERS else f"{prompt[:SHOWN_CHARACTERS]}..."

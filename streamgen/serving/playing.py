@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from streamgen.clock import Clock
@@ -31,10 +33,8 @@ class Progress:
 
     @property
     def frames_per_second(self) -> float:
-        """Since the first frame, which also pays for warming up."""
-        if self.first_frame_s is None or self.num_frames < 2:
-            return 0.0
-        return (self.num_frames - 1) / max(1e-9, self.elapsed_s - self.first_frame_s)
+        """Since the beginning: frames come a clip at a time, so a later start would flatter."""
+        return self.num_frames / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
 
 def open_input(spec: str, host: Host, *, plays: int | None = 1) -> FrameSource:
@@ -43,6 +43,11 @@ def open_input(spec: str, host: Host, *, plays: int | None = 1) -> FrameSource:
     return open_source(
         spec, clock=pipeline.clock, size=host.picture_size, fps=host.fps, plays=plays
     )
+
+
+def is_endless(spec: str) -> bool:
+    """Whether what -i names goes on until somebody stops it, though it is played once."""
+    return spec.strip().lower() == "synthetic:"
 
 
 class Output:
@@ -57,28 +62,42 @@ class Output:
         outer = PictureSize(size.height * zoom, size.width * zoom)
         self._sink: FrameSink = open_sink(spec, size=outer, fps=fps)
 
-    def play(self, stream: Stream, *, clock: Clock, report: Callable[[Progress], None]) -> Progress:
+    def play(
+        self,
+        stream: Stream,
+        *,
+        clock: Clock,
+        report: Callable[[Progress], None],
+        whole: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> Progress:
         """Write a stream's frames until it ends, its reader leaves, or Ctrl-C.
 
-        An interruption is a clean end: the output is finished. After any other failure the output
-        is abandoned, so that a film that stood there before stays.
+        An interruption is a clean end, once there is a frame: the output is finished. After any
+        other failure the output is abandoned, so that a film that stood there before stays.
+        `whole` is entered around what an interruption would tear, and holds it back meanwhile.
         """
         began_s = clock.now()
         progress = Progress(0, 0.0, 0.0, None)
         try:
             for frame in stream:
-                self._sink.write(self._enlarged(frame))
+                with whole():
+                    self._sink.write(self._enlarged(frame))
                 elapsed_s = clock.now() - began_s
                 first_s = elapsed_s if progress.first_frame_s is None else progress.first_frame_s
                 shown = stream.num_frames
                 progress = Progress(shown, shown / self._fps, elapsed_s, first_s)
                 report(progress)
-        except (KeyboardInterrupt, SinkClosed):
+        except SinkClosed:
             pass
+        except KeyboardInterrupt:
+            if not progress.num_frames:
+                self._sink.abort()
+                raise
         except BaseException:
             self._sink.abort()
             raise
-        self._sink.close()
+        with contextlib.suppress(KeyboardInterrupt), whole():  # a second one: it ends already
+            self._sink.close()
         return progress
 
     def abandon(self) -> None:

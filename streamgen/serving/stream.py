@@ -8,7 +8,7 @@ from types import TracebackType
 
 from streamgen.media.pixels import Fit
 from streamgen.media.source import FrameSource
-from streamgen.serving.host import Host, OpenSession, check_prompt
+from streamgen.serving.host import Host, OpenSession, check_seed
 from streamgen.types import Clip, Frame, PictureSize
 
 
@@ -40,7 +40,12 @@ class Stream:
         """See `Host` for `preset` and `overrides`, and `Host.open` for the rest and for errors."""
         if isinstance(preset, Host) and overrides:
             raise ValueError("overrides belong to the Host that this stream shares")
-        self._host = preset if isinstance(preset, Host) else Host(preset, overrides=overrides)
+        try:
+            self._host = preset if isinstance(preset, Host) else Host(preset, overrides=overrides)
+        except BaseException:
+            if source is not None:
+                source.close()
+            raise
         self._source_options = (source, seed, max_frames, strength, fit)
         self._prompt = prompt
         self._max_frames = max_frames
@@ -70,25 +75,36 @@ class Stream:
         return self._host.pipeline.bundle.text.unknown_words(self._prompt)
 
     @property
+    def knowledge(self) -> str:
+        """One or two sentences on what the model can draw."""
+        return self._host.pipeline.bundle.knowledge
+
+    @property
     def prompt(self) -> str:
         return self._prompt
 
     @prompt.setter
     def prompt(self, prompt: str) -> None:
-        """Follow another prompt from the next chunk on; ConfigError for an impossible one."""
-        check_prompt(prompt)
-        engine = self._host.pipeline.engine
-        engine.set_prompt(self._opened.session, self._host.prompt_id(prompt))
+        """Follow another prompt from the next chunk on; ConfigError for an impossible one.
+
+        Raises ValueError if the stream is closed.
+        """
+        self._check_open()
+        self._host.set_prompt(self._opened, prompt)
         self._prompt = prompt
 
     def reset(self, *, seed: int | None = None) -> None:
         """Begin anew under the current prompt, with another seed if one is given.
 
-        For text-to-video only: an input cannot be played back. Raises ValueError otherwise.
+        For text-to-video only: an input cannot be played back. Raises ValueError otherwise, and if
+        the stream is closed; ConfigError for an impossible seed, and then the stream goes on.
         """
+        self._check_open()
         source, first_seed, max_frames, strength, fit = self._source_options
         if source is not None:
             raise ValueError("a stream with an input cannot be reset; open another one")
+        if seed is not None:
+            check_seed(seed)
         self._host.close_session(self._opened)
         self._opened: OpenSession = self._host.open(
             self._prompt,
@@ -110,27 +126,35 @@ class Stream:
 
     def __next__(self) -> Frame:
         """The next frame, as soon as it is there. Raises SourceError if the input failed."""
+        if self._is_closed:
+            raise StopIteration
+        if self._num_frames == self._max_frames:
+            self._host.close_session(self._opened)  # its cache rows are free for others
+            raise StopIteration
         frame = next(self._frames, None)
         while frame is None:
             self._frames = self._next_clip()
             frame = next(self._frames, None)
-        if self._is_closed or self._num_frames == self._max_frames:
-            raise StopIteration
         self._num_frames += 1
         return frame
 
     def _next_clip(self) -> Iterator[Frame]:
         """Tick until a clip of this stream has come out; StopIteration at its end."""
         session, queue = self._opened.session, self._opened.queue
-        while not self._is_closed:
+        while self._host.has_open(self._opened):
             if session.clips:
                 return _frames_of(session.clips.popleft().wait(), self.fps)
             if session.has_ended:
+                self._host.close_session(self._opened)
                 if queue is not None:
                     queue.get(timeout_s=0.0)  # raises the source's error, if it failed
                 break
             self._host.tick()
         raise StopIteration
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ValueError("the stream is closed; open another one")
 
     def __enter__(self) -> Stream:
         return self

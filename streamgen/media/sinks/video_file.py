@@ -127,12 +127,15 @@ def _quietly(action: Callable[[], object]) -> None:
 def _place_of(target: Path) -> Path:
     """Where `target` really is, links followed; SinkError if no file can be there."""
     place = Path(os.path.realpath(target))
-    if place.is_dir():
-        raise SinkError(f"{target} is a folder; name a file in it")
-    if place.exists() and not place.is_file():
-        raise SinkError(f"{target} is a device or a pipe, not a file; choose another -o")
-    if not place.parent.is_dir():
-        raise SinkError(f"there is no folder {target.parent}; create it or choose another -o")
+    try:
+        if place.is_dir():
+            raise SinkError(f"{target} is a folder; name a file in it")
+        if place.exists() and not place.is_file():
+            raise SinkError(f"{target} is a device or a pipe, not a file; choose another -o")
+        if not place.parent.is_dir():
+            raise SinkError(f"there is no folder {target.parent}; create it or choose another -o")
+    except OSError as error:  # a name that is too long
+        raise writing_failed(error, target) from error
     return place
 
 

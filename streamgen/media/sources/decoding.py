@@ -125,7 +125,7 @@ class PictureFile:
             message = f"cannot read on in {self._path}: {reason}; check the disk or the network"
             raise SourceError(message) from error
         if num_damaged:
-            logger.warning("%s is damaged in %d places; skipped them", self._path, num_damaged)
+            logger.warning("%s is damaged; skipped %d pieces of it", self._path, num_damaged)
 
     def _upright(self, frame: VideoFrame) -> Pixels:
         aspect = self._stream.sample_aspect_ratio

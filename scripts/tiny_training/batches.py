@@ -20,8 +20,8 @@ CAPTION_DROPOUT = 0.1
 STREAM_START_SHARE = (
     0.4  # windows that begin with the stream; the others are sink, gap, recent frames
 )
-MAX_CONDITION_NOISE = 0.6  # noise level on a condition latent
-SHARES = {"world": 0.62, "styled": 0.18, "picture": 0.2}  # of each kind in what is drawn
+MAX_CONDITION_NOISE = 0.4  # noise level on a condition latent
+SHARES = {"world": 0.55, "styled": 0.2, "picture": 0.25}  # of each kind in what is drawn
 CONDITION_SHARES = {"world": 0.08, "styled": 0.6, "picture": 1.0}  # of the clips of each kind
 
 
@@ -98,7 +98,7 @@ def condition_of(rng: np.random.Generator, item: Item, source_NCHW: Tensor) -> t
 
 
 def _noisy_condition(rng: np.random.Generator, source: Tensor) -> Tensor:
-    level = 0.0 if rng.random() < 0.4 else float(rng.uniform(0, MAX_CONDITION_NOISE))
+    level = 0.0 if rng.random() < 0.6 else float(rng.uniform(0, MAX_CONDITION_NOISE))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     return (1 - level) * source + level * torch.randn(source.shape, generator=generator)
 

@@ -1,4 +1,4 @@
-"""Flow-matching losses of the tiny DiT: clean prediction, per-frame noise, block-causal windows.
+"""Flow-matching losses of the tiny DiT: change as prediction, noise per frame, causal windows.
 
 Two kinds of window, one for each cache mode; and for each, plain or self-forced inputs.
 
@@ -63,7 +63,8 @@ class Windows:
         positions: Tensor,
         mask_FF: Tensor,
     ) -> Tensor:
-        return forward_full(
+        """Clean predictions of a sequence: the model writes their change from the condition."""
+        change = forward_full(
             self.model,
             torch.cat([latents, condition], dim=2),
             timesteps,
@@ -71,6 +72,7 @@ class Windows:
             positions_BF=positions[None],
             mask_FF=mask_FF,
         )
+        return change + condition
 
 
 Predictor = Callable[[Windows, Tensor, Tensor, Tensor], Tensor]

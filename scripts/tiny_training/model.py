@@ -47,7 +47,7 @@ def dit_config(sizes: Sizes, latent_channels: int) -> WanConfig:
 
 def make_dit(config: WanConfig) -> WanDiT:
     """A DiT whose modulation and head start at zero, so that every block begins as identity."""
-    model = WanDiT(config, Prediction.CLEAN)
+    model = WanDiT(config, Prediction.CHANGE)
     for module in (model.time_projection[1], model.head.head):
         module.weight.data.zero_()
         module.bias.data.zero_()

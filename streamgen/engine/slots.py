@@ -55,13 +55,7 @@ class DenoiseSlots:
         noisy_BFCHW = torch.stack([slot.latents_FCHW for slot in slots])
         if self._facts.condition_channels == 0:
             return noisy_BFCHW
-        zeros_FCHW = noisy_BFCHW.new_zeros(()).expand(
-            noisy_BFCHW.shape[1], self._facts.condition_channels, *noisy_BFCHW.shape[3:]
-        )
-        condition_BFCHW = torch.stack(
-            [zeros_FCHW if slot.condition_FCHW is None else slot.condition_FCHW for slot in slots]
-        )
-        return torch.cat([noisy_BFCHW, condition_BFCHW], dim=2)
+        return torch.cat([noisy_BFCHW, self._conditions(rows, noisy_BFCHW)], dim=2)
 
     def advance(self, rows: Sequence[Row], predicted_BFCHW: Tensor) -> dict[SlotKey, Tensor]:
         """Take each chunk to its next level; returns the clean latents of those that finished.
@@ -69,6 +63,8 @@ class DenoiseSlots:
         x_0 is read off the prediction, then noised anew to the next level: the stochastic few-step
         sampler of consistency models (Song et al. 2023, arXiv:2303.01469, algorithm 1).
         """
+        if self._facts.prediction is Prediction.CHANGE:
+            predicted_BFCHW = predicted_BFCHW + self._conditions(rows, predicted_BFCHW)
         clean_BFCHW = self._clean(rows, predicted_BFCHW)
         finished: dict[SlotKey, Tensor] = {}
         for row, clean_FCHW in zip(rows, clean_BFCHW, strict=True):
@@ -83,6 +79,14 @@ class DenoiseSlots:
             if row.is_final:
                 del self._slots[row.key]
         return finished
+
+    def _conditions(self, rows: Sequence[Row], like_BFCHW: Tensor) -> Tensor:
+        """Condition latents of every row, zeros where there are none."""
+        frames, _, height, width = like_BFCHW.shape[1:]
+        shape = (frames, self._facts.condition_channels, height, width)
+        zeros_FCHW = like_BFCHW.new_zeros(()).expand(shape)
+        conditions = [self._slots[row.key].condition_FCHW for row in rows]
+        return torch.stack([zeros_FCHW if one is None else one for one in conditions])
 
     def _clean(self, rows: Sequence[Row], predicted_BFCHW: Tensor) -> Tensor:
         """Clean latents of every row, after guidance where the row's session has one."""

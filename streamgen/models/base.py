@@ -23,6 +23,9 @@ class Prediction(Enum):
     """noise - clean (Lipman et al. 2023, arXiv:2210.02747): Wan and all models made from it."""
     CLEAN = "clean"
     """The clean latents themselves."""
+    CHANGE = "change"
+    """The clean latents less the condition latents, which are zero where there is no condition: a
+    restyled picture keeps the details of its input unless the model takes them away."""
 
 
 @dataclass(frozen=True, slots=True)

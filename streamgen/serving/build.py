@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 TIMESTEPS_PER_SIGMA = 1000  # a fixed start level is told as it is
 MAX_PATCH = 8  # latents a side; no model's patch is larger
-FULL_STRENGTH_NOISE = 0.6  # on the condition at strength 1: the most that training puts on it
+FULL_STRENGTH_NOISE = 0.4  # on the condition at strength 1: the most that training puts on it
 
 
 @dataclass(frozen=True, slots=True)

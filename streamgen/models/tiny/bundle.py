@@ -64,7 +64,7 @@ def load_tiny(weights: str, *, device: torch.device, dtype: torch.dtype) -> Mode
     """
     path = PACKAGE_WEIGHTS if weights == "package" else Path(weights).expanduser()
     shapes, tensors = _read(path)
-    dit = WanDiT(shapes.dit, Prediction.CLEAN)
+    dit = WanDiT(shapes.dit, Prediction.CHANGE)
     codec = TinyCodec()
     text = TinyTextEncoder(
         Vocabulary(shapes.vocabulary),

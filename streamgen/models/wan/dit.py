@@ -131,7 +131,13 @@ class WanDiT(nn.Module):
     """
 
     def __init__(self, config: WanConfig, prediction: Prediction = Prediction.VELOCITY) -> None:
+        """ValueError if change is predicted and the condition is not shaped as the latents are."""
         super().__init__()
+        if prediction is Prediction.CHANGE and config.condition_dim != config.out_dim:
+            raise ValueError(
+                f"change from a condition of {config.condition_dim} channels cannot be added to "
+                f"latents of {config.out_dim}"
+            )
         self.config = config
         self.prediction = prediction
         patch = (1, config.patch_height, config.patch_width)

@@ -107,7 +107,7 @@ def load_dit(
         )
     keys = native_names(file)
     _reject_foreign(file, keys)
-    file.require_floating()
+    file.require_floating(file.tensors)
     shapes = {name: file.tensors[key].shape for name, key in keys.items()}
     dit = _empty_dit(_checked_config(file, shapes, config), prediction)
     _check_names(file, keys, dit)

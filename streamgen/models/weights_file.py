@@ -8,13 +8,14 @@ has is read from its first bytes, not from its name. Knows no model: names are t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from torch import Tensor, dtype
+import torch
+from torch import Tensor
 
 from streamgen.errors import CheckpointError
 from streamgen.models.safetensors_file import INDEX_SUFFIX, SafetensorsFiles
@@ -30,7 +31,7 @@ class StoredTensor:
     """What a file says of one tensor without reading it."""
 
     shape: tuple[int, ...]
-    dtype: dtype
+    dtype: torch.dtype
 
     @property
     def size_bytes(self) -> int:
@@ -50,7 +51,7 @@ class TensorReader(Protocol):
     """Text that a safetensors file carries beside its tensors."""
     size_bytes: int
 
-    def header(self) -> dict[str, tuple[tuple[int, ...], dtype]]:
+    def header(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         """Shape and dtype of every tensor, in the order of the file."""
         ...
 
@@ -85,12 +86,13 @@ class WeightsFile:
         while window := self._window(ordered, window_bytes):
             yield from self._reader.read(window)
 
-    def require_floating(self) -> None:
-        """Raise CheckpointError unless every tensor holds floating-point numbers."""
-        for name, stored in self.tensors.items():
-            if not stored.dtype.is_floating_point:
+    def require_floating(self, names: Iterable[str]) -> None:
+        """Raise CheckpointError unless these tensors hold floating-point numbers."""
+        for name in names:
+            dtype = self.tensors[name].dtype
+            if not dtype.is_floating_point:
                 raise CheckpointError(
-                    f"{self.path}: {name} holds {stored.dtype}, weights are floating-point; the "
+                    f"{self.path}: {name} holds {dtype}, weights are floating-point; the "
                     f"file is probably quantised: use the bf16 or fp16 file of the same model"
                 )
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from streamgen.errors import CheckpointError
+from streamgen.models.file_text import checked_key, reason_of
 
 INDEX_SUFFIX = ".safetensors.index.json"
 
@@ -69,7 +70,7 @@ class SafetensorsFiles:
         try:
             with safe_open(file, framework="pt") as stored:
                 self.metadata = {**self.metadata, **(stored.metadata() or {})}
-                present = list(stored.keys())
+                present = [checked_key(file, key) for key in stored.keys()]  # noqa: SIM118
                 absent = sorted((expected or set()) - set(present))
                 if absent:
                     raise CheckpointError(
@@ -94,7 +95,7 @@ class SafetensorsFiles:
 
 
 def _damaged(file: Path, error: Exception) -> CheckpointError:
-    reason = " ".join(str(error).split())
+    reason = reason_of(error)
     if re.search(r"incomplete|not fully covered|too small", reason, re.IGNORECASE):
         size = file.stat().st_size
         return CheckpointError(
@@ -110,19 +111,19 @@ def _shards(index: Path) -> dict[Path, set[str] | None]:
     """Each shard with the tensors that the index expects in it."""
     try:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files = {name: Path(file) for name, file in weight_map.items()}
+        files = {checked_key(index, name): Path(file) for name, file in weight_map.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = reason_of(error)
         raise CheckpointError(
             f"{index}: is not an index of shards ({reason}); download or copy it again"
         ) from error
     shards: dict[Path, set[str] | None] = {}
     for name, file in files.items():
         shard = index.parent / file
-        if str(file) != file.name:
+        if str(file) != file.name or not file.name.isprintable():
             raise CheckpointError(
-                f"{index}: names the shard {str(file)!r} outside its own folder; get the index "
-                f"from the model's authors"
+                f"{index}: names the shard {ascii(str(file))[:160]} outside its own folder; "
+                f"get the index from the model's authors"
             )
         if not shard.is_file():
             raise CheckpointError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from streamgen.errors import CheckpointError
+from streamgen.models.file_text import checked_key, reason_of
 
 WRAPPERS = ("generator_ema", "generator", "state_dict", "model", "generator_lora")
 MAX_DEPTH = 3  # wrappers within wrappers; a file may also contain itself
@@ -46,7 +48,9 @@ class TorchFile:
         self.wrappers: tuple[str, ...] = ()
         state = self._unwrap(_load(path), wrapper)
         self.wrapper: str | None = self._keys[-1] if self._keys else None
-        self._header = {str(name): _checked(path, name, tensor) for name, tensor in state.items()}
+        self._header = {
+            checked_key(path, name): _checked(path, name, tensor) for name, tensor in state.items()
+        }
 
     def header(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         return self._header
@@ -94,7 +98,9 @@ def _present(state: Mapping[str, object]) -> tuple[str, ...]:
 
 def _load(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
 
@@ -112,19 +118,16 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
             f"{path}: is truncated at {path.stat().st_size} bytes; download or copy it again"
         )
     return CheckpointError(
-        f"{path}: is damaged or not a torch file ({type(error).__name__}: {reason[:160]}); "
-        f"download or copy it again"
+        f"{path}: is damaged or not a torch file ({reason_of(error)}); download or copy it again"
     )
 
 
-def _checked(path: Path, name: object, value: object) -> tuple[tuple[int, ...], torch.dtype]:
+def _checked(path: Path, name: str, value: object) -> tuple[tuple[int, ...], torch.dtype]:
     """Shape and dtype of one entry; CheckpointError unless it is a plain, dense tensor.
 
     A tensor may not be larger than what is stored of it: stride 0 would let a small file ask for
     any amount of memory.
     """
-    if not isinstance(name, str):
-        raise CheckpointError(f"{path}: the key {name!r} is not a name; not a state dict")
     if not isinstance(value, Tensor):
         raise CheckpointError(
             f"{path}: {name} is a {type(value).__name__}, not a tensor; use the file of the "

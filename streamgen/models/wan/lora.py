@@ -96,7 +96,7 @@ class LoraSet:
     """The LoRAs of one model; owns the unmerged weights that they touch. All scales start at 0.
 
     Memory: one more copy of every touched weight (all linear layers of the 1.3B in bfloat16:
-    2.7 GB, of the 14B: 28 GB) and the factors (rank 256 on the 1.3B: 0.7 GB), both on `keep_on`;
+    2.8 GB, of the 14B: 28 GB) and the factors (rank 256 on the 1.3B: 0.7 GB), both on `keep_on`;
     by default that is the model's device. Kept on the CPU they cost a transfer at each change of
     a scale instead. `size_bytes` says what they are here. While a weight is being rewritten, one
     float32 copy of it is on the model's device.

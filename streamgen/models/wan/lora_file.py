@@ -21,6 +21,7 @@ from torch import Tensor
 
 from streamgen.errors import CheckpointError
 from streamgen.models.checkpoint_kinds import Kind, Naming, kind_of, naming_of
+from streamgen.models.file_text import reason_of
 from streamgen.models.loading import finite_copy
 from streamgen.models.wan.lora import Delta, Difference, Lora, LowRank
 from streamgen.models.wan.names import from_underscored, strip_prefixes, to_native
@@ -206,8 +207,7 @@ def _scaling(file: WeightsFile) -> _Scaling:
             is_rank_stabilised=bool(config.get("use_rslora", False)),
         )
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise CheckpointError(
-            f"{source}: its LoRA config cannot be read ({reason}); get it again, or remove it "
-            f"and give alpha"
+            f"{source}: its LoRA config cannot be read ({reason_of(error)}); get it again, "
+            f"or remove it and give alpha"
         ) from error

@@ -121,7 +121,8 @@ def test_pickled_code_is_named_and_does_not_run(tmp_path: Path, state: State) ->
         ({}, "holds an empty dict"),
         ({"a": torch.zeros(2), "epoch": 3}, "epoch is a int, not a tensor"),
         ({"a": None}, "a is a NoneType, not a tensor"),
-        ({3: torch.zeros(2)}, "the key 3 is not a name"),
+        ({3: torch.zeros(2)}, "the key 3 is not a parameter's name"),
+        ({"a\n\x1b[2J": torch.zeros(2)}, r"the key 'a\n\x1b[2J' is not a parameter's name"),
         ({"generator": {"a": torch.zeros(2), "b": "text"}}, "b is a str, not a tensor"),
         ({"a": torch.zeros(2, 2).to_sparse()}, "a is not a dense tensor (torch.sparse_coo)"),
         ({"a": torch.zeros(1).expand(1 << 40)}, "more than what is stored of it"),
@@ -161,6 +162,16 @@ def test_numbers_that_are_not_finite_name_their_key(tmp_path: Path, state: State
         broken[3, 4] = value
         path = write_torch(tmp_path / "model.pt", state | {"blocks.1.ffn.2.weight": broken})
         assert "blocks.1.ffn.2.weight holds NaN or infinity" in refusal(path)
+
+
+def test_what_a_file_says_reaches_no_terminal_unescaped(tmp_path: Path) -> None:
+    """Keys and shard names come from strangers: newlines and escape sequences stay out."""
+    path = tmp_path / "model.safetensors"
+    save_file({"a\x1b[2J": torch.zeros(2)}, path)
+    assert r"'a\x1b[2J'" in refusal(path)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "b\n.safetensors"}}), encoding="utf-8")
+    assert "outside its own folder" in refusal(index)
 
 
 def test_shards_must_be_there_and_belong_together(tmp_path: Path, state: State) -> None:

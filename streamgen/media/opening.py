@@ -72,7 +72,7 @@ def open_sink(spec: str, *, size: PictureSize, fps: float) -> FrameSink:
         return SINK_SCHEMES[scheme](rest, wishes)
     if spec == "-":
         return _open_y4m("", wishes)
-    if spec.endswith("/") or _path(spec).is_dir():
+    if spec.endswith("/") or os.path.isdir(_path(spec)):
         raise SinkError(f"{spec} names a folder; name a file in it")
     return VideoFileSink(_path(spec), size, fps=fps)
 

@@ -23,7 +23,10 @@ def rms_norm(x_BLD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
 
 
 def modulate(x_BLD: Tensor, shift_BFD: Tensor, scale_BFD: Tensor) -> Tensor:
-    """x * (1 + scale) + shift, each latent frame with its own (Peebles and Xie 2022, arXiv:2212.09748)."""
+    """x * (1 + scale) + shift, each latent frame with its own.
+
+    Peebles and Xie 2022, arXiv:2212.09748.
+    """
     frames = shift_BFD.shape[1]
     x_BFSD = x_BLD.unflatten(1, (frames, -1))
     return (x_BFSD * (1 + scale_BFD[:, :, None]) + shift_BFD[:, :, None]).flatten(1, 2)

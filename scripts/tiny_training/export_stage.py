@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from streamgen.models.tiny.bundle import TextShape, TinyShapes, save_tiny
+from streamgen.models.tiny.bundle import save_tiny
 from streamgen.models.tiny.codec import LATENT_CHANNELS, TinyCodec
+from streamgen.models.tiny.header import TextShape, TinyHeader
 from streamgen.models.tiny.text import Vocabulary
 from tiny_training.dit_stage import Trainee
 from tiny_training.model import TEXT_DIM, TEXT_LAYERS, Sizes, dit_config, make_text_encoder
@@ -42,7 +43,7 @@ def export(
     text.load_state_dict({**trained, "embedding.weight": trained["embedding.weight"][rows]})
     codec = TinyCodec()
     codec.load_state_dict(load_file(codec_weights))
-    shapes = TinyShapes(
+    shapes = TinyHeader(
         dit=dit_config(sizes, LATENT_CHANNELS),
         text=TextShape(dim=TEXT_DIM, num_layers=TEXT_LAYERS),
         vocabulary=vocabulary.words,

@@ -49,12 +49,13 @@ def make_dit(config: WanConfig) -> WanDiT:
     """A DiT whose modulation and head start at zero, so that every block begins as identity."""
     model = WanDiT(config, Prediction.CHANGE)
     for module in (model.time_projection[1], model.head.head):
-        module.weight.data.zero_()
-        module.bias.data.zero_()
-    for block in model.blocks:
-        block.modulation.data.zero_()
-        block.cross_attn.o.weight.data.mul_(0.1)
-    model.head.modulation.data.zero_()
+        for parameter in module.parameters():
+            parameter.data.zero_()
+    for name, parameter in model.named_parameters():
+        if name.endswith(".modulation"):
+            parameter.data.zero_()
+        elif name.endswith("cross_attn.o.weight"):
+            parameter.data.mul_(0.1)
     return model
 
 

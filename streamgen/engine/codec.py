@@ -6,12 +6,13 @@ Legend: T pixel frames, C channels, H W height and width, F latent frames.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from streamgen.models.base import CodecState, VideoCodec
+from streamgen.models.base import VideoCodec
 from streamgen.types import Clip
 
 
@@ -40,11 +41,11 @@ class DecodedClip:
 class StreamEncoder:
     """Encodes one session's input; a new session takes a new one."""
 
-    def __init__(self, codec: VideoCodec, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, codec: VideoCodec[Any], *, device: torch.device, dtype: torch.dtype) -> None:
         self._codec = codec
         self._device = device
         self._dtype = dtype
-        self._state: CodecState = codec.initial_state()
+        self._state = codec.initial_state()
 
     @torch.inference_mode()
     def encode(self, pixels_TCHW: Tensor) -> Tensor:
@@ -59,9 +60,9 @@ class StreamEncoder:
 class StreamDecoder:
     """Decodes one session's finished chunks, in order; a new session takes a new one."""
 
-    def __init__(self, codec: VideoCodec) -> None:
+    def __init__(self, codec: VideoCodec[Any]) -> None:
         self._codec = codec
-        self._state: CodecState = codec.initial_state()
+        self._state = codec.initial_state()
 
     @torch.inference_mode()
     def decode(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from streamgen.cache.rows import RowPool
 from streamgen.clock import Clock
@@ -31,6 +32,9 @@ from streamgen.scheduling.latency import LatencyModel
 from streamgen.scheduling.plan import Drop, Pass, Plan, View
 from streamgen.scheduling.policy import Policy
 from streamgen.types import PromptId, SessionId
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IDLE_S = 0.001  # how long a tick sleeps that found nothing to do
 
@@ -74,9 +78,9 @@ class Engine:
     def latency(self) -> LatencyModel:
         return self._latency
 
-    def add_prompt(self, text: object) -> PromptId:
+    def add_prompt(self, text_MD: Tensor) -> PromptId:
         """Hand in a prompt's features, [M, D]; the caller holds the prompt until `drop_prompt`."""
-        return self._book.add(text)
+        return self._book.add(text_MD)
 
     def drop_prompt(self, prompt: PromptId) -> None:
         """Let go of a prompt; chunks in flight keep it until they are done."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from streamgen.types import PromptId
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class PromptBook:
@@ -14,10 +18,10 @@ class PromptBook:
     def __init__(self) -> None:
         self._ids = itertools.count()
         self._holders: Counter[PromptId] = Counter()
-        self._added: dict[PromptId, object] = {}
+        self._added: dict[PromptId, Tensor] = {}
         self._dropped: list[PromptId] = []
 
-    def add(self, text: object) -> PromptId:
+    def add(self, text: Tensor) -> PromptId:
         """Take in a prompt's features; its maker holds it."""
         prompt = PromptId(next(self._ids))
         self._added[prompt] = text
@@ -49,7 +53,7 @@ class PromptBook:
         else:
             self._dropped.append(prompt)
 
-    def take_changes(self) -> tuple[dict[PromptId, object], list[PromptId]]:
+    def take_changes(self) -> tuple[dict[PromptId, Tensor], list[PromptId]]:
         """Prompts that are new, and that are gone, since the last call."""
         changes = self._added, self._dropped
         self._added, self._dropped = {}, []

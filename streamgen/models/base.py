@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -105,21 +105,21 @@ class CausalDiT(Protocol):
         ...
 
 
-class CodecState(Protocol):
-    """Streaming state of one codec in one session: opaque, replaced at every call."""
+State = TypeVar("State")
+"""Streaming state of one kind of codec: opaque to its users, replaced at every call."""
 
 
-class VideoCodec(Protocol):
+class VideoCodec(Protocol[State]):
     """The video autoencoder. Pixels are floats in [-1, 1]; chunked calls equal one long call."""
 
     @property
     def facts(self) -> CodecFacts: ...
 
-    def initial_state(self) -> CodecState: ...
+    def initial_state(self) -> State: ...
 
-    def encode(self, pixels_TCHW: Tensor, state: CodecState) -> tuple[Tensor, CodecState]: ...
+    def encode(self, pixels_TCHW: Tensor, state: State) -> tuple[Tensor, State]: ...
 
-    def decode(self, latents_FCHW: Tensor, state: CodecState) -> tuple[Tensor, CodecState]: ...
+    def decode(self, latents_FCHW: Tensor, state: State) -> tuple[Tensor, State]: ...
 
 
 class TextEncoder(Protocol):
@@ -137,7 +137,7 @@ class ModelBundle:
     """Everything of one model family: weights in three parts, and what people should know."""
 
     dit: CausalDiT
-    codec: VideoCodec
+    codec: VideoCodec[Any]
     text: TextEncoder
     knowledge: str
     """One or two sentences on what the model can draw."""

@@ -16,7 +16,7 @@ from hypothesis.strategies import integers, lists
 from torch import Tensor
 
 from streamgen.errors import ConfigError
-from streamgen.models.base import CodecState, VideoCodec
+from streamgen.models.base import VideoCodec
 from tests.small_codecs import random_latents, random_pixels, small_tae, small_vae, tiny_codec
 
 # float32 sums, other batch sizes take other kernels; the tiny codec sums up to 3,072 products, and
@@ -24,8 +24,8 @@ from tests.small_codecs import random_latents, random_pixels, small_tae, small_v
 TOLERANCES = {small_tae: 1e-5, small_vae: 0.0, tiny_codec: 1e-4}
 CHUNKS = lists(integers(1, 3), min_size=1, max_size=3)  # latent frames of a stream's chunks
 
-Maker = Callable[[], VideoCodec]
-Call = Callable[[Tensor, CodecState], tuple[Tensor, CodecState]]
+Maker = Callable[[], VideoCodec[Any]]
+Call = Callable[[Tensor, object], tuple[Tensor, object]]
 
 every_codec = pytest.mark.parametrize("make", TOLERANCES, ids=lambda make: make.__name__)
 
@@ -37,11 +37,11 @@ def _without_gradients() -> Iterator[None]:
 
 
 @cache
-def made(make: Maker) -> VideoCodec:
+def made(make: Maker) -> VideoCodec[Any]:
     return make()
 
 
-def pixel_lengths(codec: VideoCodec, chunks: list[int]) -> list[int]:
+def pixel_lengths(codec: VideoCodec[Any], chunks: list[int]) -> list[int]:
     """Pixel frames of chunks of so many latent frames, by the codec's facts."""
     return [
         codec.facts.num_pixel_frames(length, is_first=index == 0)
@@ -49,7 +49,7 @@ def pixel_lengths(codec: VideoCodec, chunks: list[int]) -> list[int]:
     ]
 
 
-def stream(call: Call, parts: list[Tensor], state: CodecState) -> list[Tensor]:
+def stream(call: Call, parts: list[Tensor], state: object) -> list[Tensor]:
     results: list[Tensor] = []
     for part in parts:
         result, state = call(part, state)

@@ -68,8 +68,8 @@ def test_a_forward_equals_the_reference_inside_and_out(
         "time_embedding_out": dit.time_embedding,
         "time_projection_out": dit.time_projection,
         "patch_embedding_out": dit.patch_embedding,
-        "block0_self_attn_out": dit.blocks[0].self_attn.o,
-        "block0_cross_attn_out": dit.blocks[0].cross_attn.o,
+        "block0_self_attn_out": dit.get_submodule("blocks.0.self_attn.o"),
+        "block0_cross_attn_out": dit.get_submodule("blocks.0.cross_attn.o"),
         "block0_out": dit.blocks[0],
         "block2_out": dit.blocks[2],
     }

@@ -15,7 +15,7 @@ from streamgen.engine.session import Session
 from streamgen.engine.simulated import SimulatedExecutor
 from streamgen.metrics.export import Metrics
 from streamgen.scheduling.policy import Policy, Sequential, StreamBatch
-from tests.small_engine import NoClip, small_recipe
+from tests.small_engine import NoClip, small_recipe, text
 
 
 class SimulatedStarter:
@@ -86,7 +86,7 @@ class Simulation:
             clock=self.clock,
             metrics=Metrics(self.clock),
         )
-        prompt = self.engine.add_prompt("anything")
+        prompt = self.engine.add_prompt(text(0))
         self.watches = [Stopwatch(self.clock) for _ in range(num_sessions)]
         self.sessions: list[Session] = [
             self.engine.open(

@@ -7,7 +7,7 @@ JSON, so that a file describes itself.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -18,32 +18,13 @@ from torch import Tensor, nn
 from streamgen.errors import CheckpointError
 from streamgen.models.base import ModelBundle, Prediction
 from streamgen.models.tiny.codec import TinyCodec
-from streamgen.models.tiny.header import FORMAT, PACKAGE_WEIGHTS, read_header
+from streamgen.models.tiny.header import FORMAT, PACKAGE_WEIGHTS, TinyHeader, read_header
 from streamgen.models.tiny.text import TinyTextEncoder, Vocabulary
-from streamgen.models.wan.config import WanConfig
 from streamgen.models.wan.dit import WanDiT
 
 
-@dataclass(frozen=True, slots=True)
-class TextShape:
-    """Sizes of the text encoder."""
-
-    dim: int
-    num_layers: int
-
-
-@dataclass(frozen=True, slots=True)
-class TinyShapes:
-    """What the file's metadata says of its contents."""
-
-    dit: WanConfig
-    text: TextShape
-    vocabulary: dict[str, str]
-    knowledge: str
-
-
 def save_tiny(
-    path: Path, shapes: TinyShapes, *, dit: WanDiT, codec: TinyCodec, text: TinyTextEncoder
+    path: Path, shapes: TinyHeader, *, dit: WanDiT, codec: TinyCodec, text: TinyTextEncoder
 ) -> None:
     """Write a file that `load_tiny` reads; it appears complete or not at all."""
     parts: dict[str, nn.Module] = {"dit": dit, "codec": codec, "text": text}
@@ -76,18 +57,12 @@ def load_tiny(weights: str, *, device: torch.device, dtype: torch.dtype) -> Mode
     for part, module in parts.items():
         _fill(module, part, tensors, path)
         module.to(device, dtype).eval().requires_grad_(False)
-    codec.to(memory_format=torch.channels_last)
+    codec.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return ModelBundle(dit=dit, codec=codec, text=text, knowledge=shapes.knowledge)
 
 
-def _read(path: Path) -> tuple[TinyShapes, dict[str, Tensor]]:
-    header = read_header(path)
-    shapes = TinyShapes(
-        dit=WanConfig(**header.dit),
-        text=TextShape(**header.text),
-        vocabulary=header.vocabulary,
-        knowledge=header.knowledge,
-    )
+def _read(path: Path) -> tuple[TinyHeader, dict[str, Tensor]]:
+    shapes = read_header(path)
     try:
         with safe_open(path, framework="pt") as stored:
             return shapes, {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamgen.errors import CheckpointError
+from streamgen.models.wan.config import WanConfig
 
 PACKAGE_WEIGHTS = Path(__file__).parent / "weights" / "tiny.safetensors"
 FORMAT = "streamgen-tiny-1"
@@ -20,11 +21,19 @@ MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 
 
 @dataclass(frozen=True, slots=True)
-class TinyHeader:
-    """Shapes as stored: the fields of WanConfig and TextShape, and what the model knows."""
+class TextShape:
+    """Sizes of the text encoder."""
 
-    dit: dict[str, float]
-    text: dict[str, int]
+    dim: int
+    num_layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class TinyHeader:
+    """Shapes of the parts, the vocabulary, and what the model knows."""
+
+    dit: WanConfig
+    text: TextShape
     vocabulary: dict[str, str]
     knowledge: str
 
@@ -41,7 +50,13 @@ def read_header(path: Path) -> TinyHeader:
             f"choose a preset of the file's own family"
         )
     try:
-        return TinyHeader(**json.loads(metadata["shapes"]))
+        shapes = json.loads(metadata["shapes"])
+        return TinyHeader(
+            dit=WanConfig(**shapes["dit"]),
+            text=TextShape(**shapes["text"]),
+            vocabulary=shapes["vocabulary"],
+            knowledge=shapes["knowledge"],
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: its header is not a tiny model's ({error}); the file is of another version"

@@ -62,9 +62,10 @@ def _read(
             f"{file.path}: is not a {wanted.value} but {called}; set the path of the codec's own"
             f" weights"
         )
-    file.require_floating()
+    names = list(file.tensors)
+    file.require_floating(names)
     tensors = {
         key: finite_copy(stored, device=device, dtype=dtype, file=file, key=key)
-        for key, stored in file.read(list(file.tensors))
+        for key, stored in file.read(names)
     }
     return str(file.path), tensors

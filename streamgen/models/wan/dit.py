@@ -9,6 +9,8 @@ columns; columns fastest), M text tokens, N heads, E head dim, D model dim.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as functional
 from einops import rearrange
@@ -183,8 +185,8 @@ class WanDiT(nn.Module):
         return rearrange(patches, "b d f h w -> b (f h w) d")
 
     def condition(self, timesteps_BF: Tensor, text: tuple[TextKV, ...]) -> Conditioning:
-        weight = self.time_embedding[0].weight
-        time_BFD = self.time_embedding(sinusoid(timesteps_BF, self.config.freq_dim).to(weight))
+        dtype = self.patch_embedding.weight.dtype
+        time_BFD = self.time_embedding(sinusoid(timesteps_BF, self.config.freq_dim).to(dtype))
         modulation = self.time_projection(time_BFD).unflatten(-1, (6, -1))
         return Conditioning(time_BFD=time_BFD, modulation_BF6D=modulation, text=text)
 
@@ -197,7 +199,7 @@ class WanDiT(nn.Module):
 
     def text_kv(self, index: int, text_BMD: Tensor) -> TextKV:
         """Keys and values of `embed_text`'s output for block `index`."""
-        k_BMNE, v_BMNE = self.blocks[index].cross_attn.key_value(text_BMD)
+        k_BMNE, v_BMNE = cast(Block, self.blocks[index]).cross_attn.key_value(text_BMD)
         return TextKV(k_BMNE, v_BMNE)
 
     def block(self, index: int, hidden_BLD: Tensor, cond: Conditioning, kv: LayerKV) -> Tensor:

@@ -13,7 +13,7 @@ from streamgen.scheduling.plan import Pass
 from streamgen.scheduling.policy import Sequential, StreamBatch
 from streamgen.types import PromptId
 from tests.slow_rollout import slow_rollout
-from tests.small_engine import SmallEngine, noise_starter, small_recipe, text
+from tests.small_engine import LatentDecoder, SmallEngine, noise_starter, small_recipe, text
 
 FULL = Guidance(GuidanceMode.FULL, 2.0)
 
@@ -201,7 +201,7 @@ def test_a_session_that_cannot_begin_holds_nothing() -> None:
             rig.engine.open(
                 small_recipe(),
                 make_starter=make_starter,
-                decoder=rig,  # never asked
+                decoder=LatentDecoder(),  # never asked
                 seed=0,
                 prompt=prompt,
                 negative_prompt=negative,
@@ -215,8 +215,12 @@ def test_a_session_that_cannot_begin_holds_nothing() -> None:
 
 def test_prompts_travel_once_and_leave_when_nobody_holds_them() -> None:
     book = PromptBook()
-    first, second = book.add("one"), book.add("two")
-    assert book.take_changes() == ({first: "one", second: "two"}, [])
+    one, two = text(1), text(2)
+    first, second = book.add(one), book.add(two)
+    added, dropped = book.take_changes()
+    assert added[first] is one
+    assert added[second] is two
+    assert dropped == []
     book.hold(first, first)
     book.release(first)
     book.release(first)
@@ -229,13 +233,13 @@ def test_prompts_travel_once_and_leave_when_nobody_holds_them() -> None:
 
 def test_a_prompt_that_was_never_sent_never_leaves() -> None:
     book = PromptBook()
-    book.release(book.add("unused"))
+    book.release(book.add(text(0)))
     assert book.take_changes() == ({}, [])
 
 
 def test_prompts_are_held_all_or_none() -> None:
     book = PromptBook()
-    here = book.add("here")
+    here = book.add(text(0))
     with pytest.raises(ValueError, match="prompt 7 is gone"):
         book.hold(here, PromptId(7))
     book.release(here)

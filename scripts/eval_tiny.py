@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("benchmarks/tiny-scores.json"), metavar="FILE")
     add("--sheets", type=Path, metavar="FOLDER", help="for contact sheets; none if left out")
     add("--parts", nargs="+", choices=PARTS, default=PARTS)
-    add("--prompts", type=_at_least(2), default=200, metavar="N")
+    add("--prompts", type=_at_least(2), default=200, metavar="N", help="without a style; 200")
     add("--styled", type=_at_least(2), metavar="N", help="prompts with a style; half of --prompts")
     add("--steps", type=int, nargs="+", choices=sorted(TIMESTEPS), default=(4, 2, 1))
     add("--frames", type=_at_least(MIN_FRAMES), default=40, metavar="N", help="of scored streams")
@@ -162,11 +162,15 @@ def measure_drift(options: argparse.Namespace, setup: Setup, results: Results) -
 def measure_switch(options: argparse.Namespace, setup: Setup, results: Results) -> None:
     world = WORLDS[options.world]
     chosen = held_out_prompts(world, options.switches, style=False)
+    unchanged = switch.see_unchanged(
+        setup, chosen, world, frames_before=options.frames, frames_after=options.switch_frames
+    )
     for attribute in switch.SWITCHES:
         found = switch.measure_switch(
             setup,
             switch.changes(chosen, attribute, world),
             world,
+            unchanged=unchanged,
             frames_before=options.frames,
             frames_after=options.switch_frames,
             sheets=options.sheets,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from streamgen.metrics.json_value import Json
 from streamgen.types import Pixels
 from tiny_scores.attributes import SCORED_FRAMES, see
 from tiny_scores.prompts import Prompt
-from tiny_scores.shares import Share
+from tiny_scores.shares import Attributes, Share
 from tiny_scores.sheets import Row, write_sheet
 from tiny_scores.streams import TEXT_PRESET, Order, Setup, open_stream
 from tiny_world.captions import canonical_prompt
@@ -50,41 +50,52 @@ def changes(prompts: Sequence[Prompt], attribute: str, world: World) -> list[Cha
     return made
 
 
+def see_unchanged(
+    setup: Setup, prompts: Sequence[Prompt], world: World, *, frames_before: int, frames_after: int
+) -> list[list[Attributes]]:
+    """The control of all switches: every window of the same streams when nothing is changed."""
+    stays = [Change("background", one.scene, one.scene, one.seed) for one in prompts]
+    clips = _play_all(setup, stays, frames_before=frames_before, frames_after=frames_after)
+    return [list(_windows(clip[frames_before:], world)) for clip in clips]
+
+
 def measure_switch(
     setup: Setup,
     made: Sequence[Change],
     world: World,
     *,
+    unchanged: Sequence[Sequence[Attributes]],
     frames_before: int,
     frames_after: int,
     sheets: Path | None,
 ) -> dict[str, Json]:
-    """Frames from the change to the first window that shows the new value, for every stream.
+    """Frames from the change until two windows in a row show the new value, for every stream.
 
     The wait counts frames that come out after `stream.prompt` was set, what was under way
     included; frames are taken as soon as they are there, so that hardly any finished ones wait.
-    Beside it: how often a window before the change shows the old value (how well the streams are
-    read at all) and the new one (chance), and what the last 32 frames show.
+    The control: in how many of the `unchanged` streams, in the order of `made`, do two windows
+    show the new value all the same? Beside it, what is seen just before the change and at the end.
     """
     attribute = made[0].attribute
-    clips: list[Pixels] = []
-    for first in range(0, len(made), setup.sessions):
-        group = made[first : first + setup.sessions]
-        clips += _play_changes(setup, group, frames_before=frames_before, frames_after=frames_after)
+    clips = _play_all(setup, made, frames_before=frames_before, frames_after=frames_after)
     rows = [
         Row(f"{canonical_prompt(change.old)} -> {canonical_prompt(change.new)}", clip)
         for change, clip in zip(made, clips, strict=True)
     ]
     write_sheet(sheets, f"switch-{attribute}", rows[:SHEET_ROWS])
+    old = [getattr(change.old, attribute) for change in made]
+    new = [getattr(change.new, attribute) for change in made]
     waits = [
-        first_shown(clip[frames_before:], attribute, getattr(change.new, attribute), world)
-        for change, clip in zip(made, clips, strict=True)
+        first_shown(_windows(clip[frames_before:], world), attribute, value)
+        for clip, value in zip(clips, new, strict=True)
+    ]
+    chance_waits = [
+        first_shown(windows, attribute, value)
+        for windows, value in zip(unchanged, new, strict=True)
     ]
     shown = sorted(wait for wait in waits if wait is not None)
     before = [see(clip[frames_before - WINDOW_FRAMES : frames_before], world) for clip in clips]
     late = [see(clip[-SCORED_FRAMES:], world) for clip in clips]
-    old = [getattr(change.old, attribute) for change in made]
-    new = [getattr(change.new, attribute) for change in made]
     logger.info("switch: %s done", attribute)
     return {
         "frames_before": frames_before,
@@ -92,6 +103,9 @@ def measure_switch(
         "waits": list(waits),
         "median_wait": float(np.median(shown)) if shown else None,
         "shown": Share(len(shown), len(waits)).to_json(),
+        "shown_unchanged": Share(
+            sum(wait is not None for wait in chance_waits), len(waits)
+        ).to_json(),
         "old_before": _share([one[attribute] for one in before], old).to_json(),
         "new_before": _share([one[attribute] for one in before], new).to_json(),
         "old_at_end": _share([one[attribute] for one in late], old).to_json(),
@@ -99,12 +113,30 @@ def measure_switch(
     }
 
 
-def first_shown(clip: Pixels, attribute: str, value: str, world: World) -> int | None:
-    """The first frame from which eight frames show the value; None if none does."""
-    for start in range(0, len(clip) - WINDOW_FRAMES + 1, STEP_FRAMES):
-        if see(clip[start : start + WINDOW_FRAMES], world)[attribute] == value:
-            return start
+def first_shown(windows: Iterable[Attributes], attribute: str, value: str) -> int | None:
+    """The first frame of two windows in a row that show the value; None if there are none."""
+    was_shown = False
+    for number, seen in enumerate(windows):
+        is_shown = seen[attribute] == value
+        if is_shown and was_shown:
+            return (number - 1) * STEP_FRAMES
+        was_shown = is_shown
     return None
+
+
+def _windows(clip: Pixels, world: World) -> Iterator[Attributes]:
+    for start in range(0, len(clip) - WINDOW_FRAMES + 1, STEP_FRAMES):
+        yield see(clip[start : start + WINDOW_FRAMES], world)
+
+
+def _play_all(
+    setup: Setup, made: Sequence[Change], *, frames_before: int, frames_after: int
+) -> list[Pixels]:
+    clips: list[Pixels] = []
+    for first in range(0, len(made), setup.sessions):
+        group = made[first : first + setup.sessions]
+        clips += _play_changes(setup, group, frames_before=frames_before, frames_after=frames_after)
+    return clips
 
 
 def _play_changes(

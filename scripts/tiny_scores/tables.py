@@ -77,9 +77,9 @@ def _drift(results: Results) -> Iterable[str]:
 
 
 def _switch(results: Results) -> Iterable[str]:
-    head = ["switch", "median wait", "shown", "old before", "new before (chance)",
+    head = ["switch", "median wait", "shown", "shown without a change", "old before", "new before",
             "new at end", "old at end"]  # fmt: skip
-    keys = ("shown", "old_before", "new_before", "new_at_end", "old_at_end")
+    keys = ("shown", "shown_unchanged", "old_before", "new_before", "new_at_end", "old_at_end")
     rows = [head]
     for name in results.parts.get("switch", {}):
         found = results.entry("switch", name) or {}

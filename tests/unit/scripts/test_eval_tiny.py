@@ -21,7 +21,7 @@ from tiny_scores.results import Results
 from tiny_scores.shares import Share, agreement, shuffled_agreement, strangers, wilson_interval
 from tiny_scores.sheets import NUM_COLUMNS, Row, write_sheet
 from tiny_scores.streams import ClipSource
-from tiny_scores.switch import changes
+from tiny_scores.switch import STEP_FRAMES, changes, first_shown
 from tiny_world.scene import SMALL
 from tiny_world.styles import STYLES
 
@@ -142,6 +142,16 @@ def test_a_switch_changes_one_attribute():
     for change in changes(prompts, "background", SMALL):
         assert change.old.background != change.new.background
         assert replace(change.new, background=change.old.background) == change.old
+
+
+def test_a_new_value_is_shown_from_the_first_of_two_windows_in_a_row():
+    def seen(colours: str) -> list[dict[str, str | None]]:
+        return [{"colour": colour} for colour in colours]
+
+    assert first_shown(seen("rbrbb"), "colour", "b") == 3 * STEP_FRAMES
+    assert first_shown(seen("bb"), "colour", "b") == 0
+    assert first_shown(seen("rbrbr"), "colour", "b") is None
+    assert first_shown([], "colour", "b") is None
 
 
 def test_a_clip_is_a_source_that_ends():

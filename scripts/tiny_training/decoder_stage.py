@@ -36,6 +36,7 @@ PREDICTED_SHARE = 0.75  # of the steps; the others decode encoded latents
 SIGMAS = (0.4, 0.8)  # noise levels that predictions are made from
 LATENT_NOISE = 0.05  # std, of latents whose variance is 1 on average
 LEARNING_RATE = 4e-4
+BEFORE_SHARE = 0.5  # of the weights before this stage in its result
 LOG_EVERY = 20
 
 
@@ -95,7 +96,18 @@ def adapt_decoder(
             log.write(json.dumps(line) + "\n")
             log.flush()
             recent.clear()
+    average_with(codec, load_file(codec_weights))
     export(codec, folder / "codec.safetensors")
+
+
+@torch.no_grad()
+def average_with(codec: TinyCodec, before: dict[str, Tensor]) -> None:
+    """Go back half of the way: what was learnt stays, and encoded latents are drawn sharper.
+
+    Averaging weights before and after fine-tuning: Wortsman et al. 2022, arXiv:2109.01903.
+    """
+    for name, weight in codec.state_dict().items():
+        weight.lerp_(before[name].to(weight), BEFORE_SHARE)
 
 
 def draw_windows(

@@ -27,6 +27,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from fractions import Fraction
+from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 
@@ -66,9 +67,7 @@ def main() -> None:
 
 def keep_samples(folder: Path) -> int:
     """The colour pictures inside the scikit-image package; returns how many."""
-    import skimage
-
-    root = Path(skimage.__file__).parent / "data"
+    root = Path(str(files("skimage"))) / "data"
     return sum(keep_still(path, folder, "skimage") for path in sorted(root.glob("*.[jp][pn]g")))
 
 

@@ -82,10 +82,7 @@ class Output:
             for frame in stream:
                 with whole():
                     self._sink.write(self._enlarged(frame))
-                elapsed_s = clock.now() - began_s
-                first_s = elapsed_s if progress.first_frame_s is None else progress.first_frame_s
-                shown = stream.num_frames
-                progress = Progress(shown, shown / self._fps, elapsed_s, first_s)
+                    progress = self._after(progress, stream.num_frames, clock.now() - began_s)
                 report(progress)
         except SinkClosed:
             pass
@@ -99,6 +96,10 @@ class Output:
         with contextlib.suppress(KeyboardInterrupt), whole():  # a second one: it ends already
             self._sink.close()
         return progress
+
+    def _after(self, progress: Progress, num_frames: int, elapsed_s: float) -> Progress:
+        first_s = elapsed_s if progress.first_frame_s is None else progress.first_frame_s
+        return Progress(num_frames, num_frames / self._fps, elapsed_s, first_s)
 
     def abandon(self) -> None:
         """Give up an output that nothing was played to."""

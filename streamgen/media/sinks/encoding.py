@@ -44,6 +44,8 @@ _H264 = {"crf": "18", "preset": "veryfast"}
 _VP9 = {"crf": "30", "b": "0", "deadline": "realtime", "cpu-used": "7", "row-mt": "1"}
 # Fragments: the index travels with the pictures, so that a file without an end can be played.
 _FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+# What the muxer has finished goes to the file at once: a process that is killed loses none of it.
+_UNBUFFERED = {"flush_packets": "1"}
 
 ENCODINGS: Mapping[str, Encoding] = {
     ".mp4": Encoding("mp4", "libx264", "yuv420p", _H264, _FRAGMENTED),
@@ -65,7 +67,7 @@ class Encoder:
         self, file: BinaryIO, encoding: Encoding, size: PictureSize, *, fps: float
     ) -> None:
         rate = Fraction(fps).limit_denominator(1001)
-        options = dict(encoding.container_options)
+        options = {**_UNBUFFERED, **encoding.container_options}
         self._container = av.open(file, mode="w", format=encoding.container, options=options)
         stream = self._container.add_stream(encoding.codec, rate=rate)
         assert isinstance(stream, VideoStream)

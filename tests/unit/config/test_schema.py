@@ -52,7 +52,7 @@ MOTION = ("noise_control.kind=motion", "noise_control.start_sigma=0.8")
         (T2V, ["cache.sinks=-1"], "cache.sinks = -1 must be in [0, 256]; use 0"),
         (T2V, ["cache.ring=0"], "cache.ring = 0 must be in [1, 1024]; use 1"),
         (T2V, ["cache.context_timestep=1000"], "must be in [0, 1000)"),
-        (T2V, ["cache.context_timestep=250"], "must be below the last of denoise.timesteps"),
+        (T2V, ["cache.context_timestep=500"], "must be below the last of denoise.timesteps"),
         (T2V, ["cache.first_chunk=alone"], 'has no effect with cache.mode = "clean"'),
         (V2V, ["cache.context_timestep=10"], 'has no effect with cache.mode = "per_step"'),
         (

@@ -90,4 +90,9 @@ def _fill(module: nn.Module, part: str, tensors: dict[str, Tensor], path: Path) 
                 f"{path}: {prefix}{name} is {tuple(tensor.shape)}, the model needs "
                 f"{tuple(expected[name].shape)}; the file is of another version"
             )
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(
+                f"{path}: {prefix}{name} holds NaN or infinity; the file is damaged or its training "
+                f"failed, use another"
+            )
     module.load_state_dict(own)

@@ -92,7 +92,7 @@ def _fill(module: nn.Module, part: str, tensors: dict[str, Tensor], path: Path) 
             )
         if not torch.isfinite(tensor).all():
             raise CheckpointError(
-                f"{path}: {prefix}{name} holds NaN or infinity; the file is damaged or its training "
-                f"failed, use another"
+                f"{path}: {prefix}{name} holds NaN or infinity; the file is damaged or its "
+                f"training failed, use another"
             )
     module.load_state_dict(own)

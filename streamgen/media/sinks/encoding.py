@@ -26,7 +26,8 @@ from streamgen.types import PictureSize, Pixels
 
 BT709 = 1  # in the numbering of ITU-T H.273, for primaries, transfer and matrix alike
 LIMITED_RANGE = 1  # FFmpeg's AVCOL_RANGE_MPEG
-KEYFRAME_INTERVAL_S = 2.0  # what a crash loses at most, beyond the frames inside the encoder
+KEYFRAME_INTERVAL_S = 2.0  # how far a player that seeks may miss its aim
+FRAGMENT_S = 0.25  # what a crash loses at most of a .mp4, beyond the frames inside the encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,11 @@ class Encoding:
 _H264 = {"crf": "18", "preset": "veryfast"}
 _VP9 = {"crf": "30", "b": "0", "deadline": "realtime", "cpu-used": "7", "row-mt": "1"}
 # Fragments: the index travels with the pictures, so that a file without an end can be played.
-_FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+# They end by time and not with the next keyframe, which a scene cut may set anywhere.
+_FRAGMENTED = {
+    "movflags": "empty_moov+default_base_moof",
+    "frag_duration": str(round(FRAGMENT_S * 1e6)),
+}
 # What the muxer has finished goes to the file at once: a process that is killed loses none of it.
 _UNBUFFERED = {"flush_packets": "1"}
 

@@ -37,7 +37,7 @@ class VideoFileSink:
     | `close` without a frame              | as before     | removed                  |
     | `abort`: the run failed elsewhere    | as before     | kept, named in the log   |
     | `write` or `close` failed, disk full | as before     | removed                  |
-    | the process was killed               | as before     | playable up to 2 s before |
+    | the process was killed               | as before     | playable, but the last second |
     """
 
     def __init__(self, target: Path, size: PictureSize, *, fps: float) -> None:

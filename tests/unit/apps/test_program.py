@@ -191,6 +191,5 @@ def test_a_killed_film_can_be_played_and_the_old_one_stays(
     process.kill()
     process.communicate(timeout=TIMEOUT_S)
     assert (folder / "old.mp4").read_bytes() == OLD
-    # Of 64 frames, a keyframe interval (32; less where a scene cut sets a keyframe) may be in the
-    # fragment that was under way, and some ten more inside the encoder.
-    assert num_frames(folder / "old.partial.mp4") >= 16
+    # Of 64 frames, four may be in the fragment that was under way and some fifteen in the encoder.
+    assert num_frames(folder / "old.partial.mp4") >= 32

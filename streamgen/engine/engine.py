@@ -6,7 +6,9 @@ Knows no models, codecs or devices: those came in with the executor and with eac
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from streamgen.cache.rows import RowPool
@@ -25,16 +27,18 @@ from streamgen.engine.batch import (
 from streamgen.engine.executor import Executor
 from streamgen.engine.prompt_book import PromptBook
 from streamgen.engine.recipe import Recipe
-from streamgen.engine.session import ChunkStarter, ClipDecoder, Session
-from streamgen.errors import CapacityError
+from streamgen.engine.session import ChunkOnLadder, ChunkStarter, ClipDecoder, Session
+from streamgen.errors import CapacityError, StreamGenError
 from streamgen.metrics.export import Metrics
 from streamgen.scheduling.latency import LatencyModel
-from streamgen.scheduling.plan import Drop, Pass, Plan, View
+from streamgen.scheduling.plan import Drop, Pass, Plan, SessionView, View
 from streamgen.scheduling.policy import Policy
 from streamgen.types import PromptId, SessionId
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 IDLE_S = 0.001  # how long a tick sleeps that found nothing to do
 
@@ -166,22 +170,44 @@ class Engine:
         return True
 
     def _view(self) -> View:
-        sessions = tuple(session.view() for session in self._sessions.values())
+        sessions = tuple(self._look_at(session) for session in self._sessions.values())
         return View(now_s=self._clock.now(), max_rows=self._max_rows, sessions=sessions)
+
+    def _look_at(self, session: Session) -> SessionView:
+        with self._alone(session):
+            return session.view()
+        return session.view()  # of a session that has just failed
 
     def _drop(self, drops: tuple[Drop, ...]) -> None:
         for drop in drops:
-            self._sessions[drop.session].starter.drop(drop.num_clips)
-            self._clips_dropped.add(drop.num_clips)
+            session = self._sessions[drop.session]
+            with self._alone(session):
+                session.starter.drop(drop.num_clips)
+                self._clips_dropped.add(drop.num_clips)
+
+    @contextmanager
+    def _alone(self, session: Session) -> Generator[None]:
+        """Let what a session's own input or codec raises end this session and no other one."""
+        try:
+            yield
+        except Exception as error:  # its owner gets it, whatever it is
+            if not isinstance(error, StreamGenError):
+                logger.exception("session %d failed", session.id)
+            session.failure = error
 
     def _batch(self, plan: Plan) -> tuple[Batch, Payload]:
         started: dict[SlotKey, Started] = {}
         for where in plan.passes:
             session = self._sessions[where.session]
-            if where.chunk == session.next_chunk:
-                started[SlotKey(where.session, where.chunk)] = self._start(session, where)
+            if where.chunk == session.next_chunk and session.failure is None:
+                with self._alone(session):
+                    started[SlotKey(where.session, where.chunk)] = self._start(session, where)
+        planned = ((self._sessions[where.session], where) for where in plan.passes)
         rows = tuple(
-            row for where in plan.passes for row in self._sessions[where.session].rows(where)
+            row
+            for session, where in planned
+            if session.failure is None
+            for row in session.rows(where)
         )
         added, dropped = self._book.take_changes()
         self._controls.extend(PromptDropped(prompt) for prompt in dropped)
@@ -205,23 +231,27 @@ class Engine:
         now_s = self._clock.now()
         for row in completed.batch.rows:
             session = self._sessions.get(row.where.session)
-            if session is None or row.is_negative:
+            if session is None or session.failure is not None or row.is_negative:
                 continue
             chunk = session.chunk(row.where.chunk)
             if row.key in completed.finished:
-                clip = session.decoder.decode(
-                    completed.finished[row.key],
-                    num_frames=chunk.num_frames,
-                    pts_s=chunk.pts_s,
-                    captured_s=chunk.captured_s,
-                )
-                session.clips.append(clip)
-                self._chunks.add()
+                with self._alone(session):
+                    self._decode(session, chunk, completed.finished[row.key])
                 if chunk.chunk == 0 and session.recipe.first_chunk_is_alone:
                     self._controls.extend(_shared_first_chunk(session))
             session.advance(row.where, now_s)
             if chunk not in session.chunks:
                 self._book.release(chunk.prompt)
+
+    def _decode(self, session: Session, chunk: ChunkOnLadder, latents_FCHW: Tensor | None) -> None:
+        clip = session.decoder.decode(
+            latents_FCHW,
+            num_frames=chunk.num_frames,
+            pts_s=chunk.pts_s,
+            captured_s=chunk.captured_s,
+        )
+        session.clips.append(clip)
+        self._chunks.add()
 
 
 def _shared_first_chunk(session: Session) -> Iterator[CellsCopied]:

@@ -97,6 +97,8 @@ class Session:
     chunks: list[ChunkOnLadder] = field(init=False, default_factory=list[ChunkOnLadder])
     clips: deque[PendingClip] = field(init=False, default_factory=deque[PendingClip])
     next_chunk: int = field(init=False, default=0)
+    failure: Exception | None = field(init=False, default=None)
+    """What its own input or codec raised: nothing more of it runs, and its owner closes it."""
     room_since_s: float = field(init=False)
     """When the last chunk started or left: since then the next one could have started."""
 
@@ -110,6 +112,8 @@ class Session:
         return not self.chunks and self.starter.has_ended()
 
     def view(self) -> SessionView:
+        if self.failure is not None:
+            return SessionView(self.id, self.recipe.num_steps, len(self.chunks), 0, ())
         candidates = [
             Candidate(
                 where=Pass(self.id, chunk.chunk, chunk.next_step),

@@ -125,7 +125,10 @@ class Stream:
         return self
 
     def __next__(self) -> Frame:
-        """The next frame, as soon as it is there. Raises SourceError if the input failed."""
+        """The next frame, as soon as it is there.
+
+        Raises SourceError if the input failed, and whatever else ended this stream alone.
+        """
         if self._is_closed:
             raise StopIteration
         if self._num_frames == self._max_frames:
@@ -144,6 +147,9 @@ class Stream:
         while self._host.has_open(self._opened):
             if session.clips:
                 return _frames_of(session.clips.popleft().wait(), self.fps)
+            if session.failure is not None:
+                self._host.close_session(self._opened)
+                raise session.failure
             if session.has_ended:
                 self._host.close_session(self._opened)
                 if queue is not None:

@@ -246,3 +246,69 @@ def test_prompts_are_held_all_or_none() -> None:
     for act in (book.hold, book.release):
         with pytest.raises(ValueError, match="prompt 0 is gone"):
             act(here)
+
+
+class Failing:
+    """A starter or decoder that does as another one does, until `what` is called at `chunk`."""
+
+    waiting_clips = 0
+
+    def __init__(self, inner, what: str, chunk: int) -> None:
+        self._inner = inner
+        self._what = what
+        self._chunk = chunk
+        self._num_started = self._num_decoded = 0
+
+    def _fail(self, what: str, chunk: int) -> None:
+        if what == self._what and chunk >= self._chunk:
+            raise RuntimeError(f"{what} broke")
+
+    def ready(self) -> bool:
+        self._fail("ready", self._num_started)
+        return self._inner.ready()
+
+    def has_ended(self) -> bool:
+        return self._inner.has_ended()
+
+    def drop(self, num_clips: int) -> None:
+        raise AssertionError("nothing is dropped here")
+
+    def start(self, chunk: int):
+        self._fail("start", chunk)
+        self._num_started += 1
+        return self._inner.start(chunk)
+
+    def decode(self, latents_FCHW, **facts):
+        self._fail("decode", self._num_decoded)
+        self._num_decoded += 1
+        return self._inner.decode(latents_FCHW, **facts)
+
+
+@pytest.mark.parametrize("what", ["ready", "start", "decode"])
+@pytest.mark.parametrize("chunk", [0, 2])
+@pytest.mark.parametrize("mode", list(CacheMode))
+def test_a_session_that_breaks_costs_the_others_nothing(
+    what: str, chunk: int, mode: CacheMode, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What its own input or codec raises ends it alone; its neighbour's latents stay the same."""
+    recipe = small_recipe(steps=3, mode=mode)
+    alone = SmallEngine(StreamBatch())
+    expected = alone.open(recipe, seed=5, max_chunks=6)
+    alone.finish(expected)
+    rig = SmallEngine(StreamBatch())
+    starter = noise_starter(recipe, seed=1, max_chunks=6)
+    broken = rig.open(recipe, seed=1, starter=Failing(starter, what, chunk))
+    broken.session.decoder = Failing(LatentDecoder(), what, chunk)
+    healthy = rig.open(recipe, seed=5, max_chunks=6)
+    rig.finish(healthy)
+    assert str(broken.session.failure) == f"{what} broke"
+    assert "failed" in caplog.text
+    torch.testing.assert_close(
+        torch.cat(healthy.latents), torch.cat(expected.latents), atol=1e-5, rtol=0
+    )
+    rig.engine.close(broken.session)
+    rig.tick(2)
+    assert rig.rows.num_free == 8 - recipe.num_cache_rows
+    rig.engine.close(healthy.session)
+    rig.tick(2)
+    assert len(rig.slots) == 0

@@ -9,6 +9,7 @@ import pytest
 
 from streamgen import Host, Stream
 from streamgen.clock import MonotonicClock
+from streamgen.engine.session import PendingClip
 from streamgen.errors import CapacityError, ConfigError, SourceError
 from streamgen.media.sources.synthetic import SyntheticSource
 from streamgen.types import Frame, PictureSize, Pixels
@@ -158,6 +159,23 @@ def test_a_stream_goes_on_undisturbed_when_its_neighbour_closes(host: Host):
             next(neighbour)
         beside += pictures(stream, 3 * CLIP)
     assert_alike(beside, alone)
+
+
+class BrokenDecoder:
+    def decode(self, latents_FCHW: object, **facts: object) -> PendingClip:
+        raise RuntimeError("the codec broke")
+
+
+def test_a_stream_whose_codec_breaks_tells_its_reader_and_nobody_else(host: Host):
+    broken, healthy = Stream(host, prompt=BALL), Stream(host, prompt=STAR)
+    with broken, healthy:
+        before = pictures(broken, CLIP)
+        broken._opened.session.decoder = BrokenDecoder()
+        assert len(pictures(healthy, 3 * CLIP)) == 3 * CLIP
+        with pytest.raises(RuntimeError, match="the codec broke"):
+            before.extend(frame.pixels for frame in broken)
+        assert list(broken) == []
+        assert len(pictures(healthy, 2 * CLIP)) == 2 * CLIP
 
 
 def test_a_full_host_refuses_and_stays_usable():

@@ -29,11 +29,16 @@ from tiny_training import (
     export_stage,
     model,
     pool,
+    start_stage,
     transform_stage,
 )
 from tiny_world import FULL, SMALL, VOCABULARY, World
 
 logger = logging.getLogger("train_tiny")
+
+CODEC = "codec.safetensors"  # what the decoder stage writes and the export reads
+START_RATE = 0.35  # of the learning rates, where training goes on from finished weights
+STAGES_OF_START = ("pool", "dit", "export")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,11 @@ SIZES = {
             seconds=4900,
             image_share=0.15,
             self_forced_share=0.35,
+            rollout_share=0.35,
+            rate=1.0,
             image_batch=256,
             window_batch=84,
+            rollout_batch=32,
             seed=0,
         ),
         decoder_seconds=600,
@@ -73,8 +81,11 @@ SIZES = {
             seconds=900,
             image_share=0.15,
             self_forced_share=0.35,
+            rollout_share=0.35,
+            rate=1.0,
             image_batch=2048,
             window_batch=256,
+            rollout_batch=192,
             seed=0,
         ),
         decoder_seconds=120,
@@ -92,6 +103,8 @@ class Job:
     seed: int
     scale: float
     device: torch.device
+    start: Path | None
+    """A shipped file to train on from."""
 
     @property
     def transform(self) -> Path:
@@ -106,6 +119,12 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=float, default=1.0, help="of the time of every stage")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="finished weights to train on from, with the same world: their codec stays, "
+        "the DiT goes on; of the stages, transform, codec and decoder are left out",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -117,9 +136,12 @@ def main() -> None:
         seed=arguments.seed,
         scale=arguments.scale,
         device=torch.device(arguments.device),
+        start=arguments.start,
     )
+    if job.start is not None:
+        start_stage.take_codec(job.start, transform=job.transform, codec=job.folder / CODEC)
     for stage, run in STAGES.items():
-        if stage in arguments.stages:
+        if stage in arguments.stages and (job.start is None or stage in STAGES_OF_START):
             logger.info("stage %s", stage)
             run(job)
 
@@ -159,6 +181,10 @@ def run_dit(job: Job) -> None:
     plan = dataclasses.replace(
         job.size.dit, seconds=job.size.dit.seconds * job.scale, seed=job.seed
     )
+    if job.start is not None:
+        plan = dataclasses.replace(
+            plan, image_share=0.0, self_forced_share=1.0, rollout_share=1.0, rate=START_RATE
+        )
     dit_stage.train_dit(
         job.folder,
         clips,
@@ -167,6 +193,7 @@ def run_dit(job: Job) -> None:
         latent_channels=LATENT_CHANNELS,
         plan=plan,
         device=job.device,
+        start=job.start,
     )
 
 
@@ -187,7 +214,7 @@ def run_decoder(job: Job) -> None:
 def run_export(job: Job) -> None:
     export_stage.export(
         job.folder / "dit.pt",
-        job.folder / "codec.safetensors",
+        job.folder / CODEC,
         job.folder / "tiny.safetensors",
         world=job.size.world,
         sizes=job.size.sizes,

@@ -66,7 +66,8 @@ def draw(
     for row in range(size):
         index = pool.draw(rng, SHARES)
         item = pool.items[index]
-        picks, has_gap = window(rng, frames, is_periodic=item.kind != "picture")
+        is_periodic = item.scene is not None and item.scene.pan == "none"
+        picks, has_gap = window(rng, frames, is_periodic=is_periodic)
         if has_gap and frames > 1:
             counts_BN[row, 1] = 0  # with only the sink to look at, its place in time is a guess
         target = pool.target(index)[picks].float()

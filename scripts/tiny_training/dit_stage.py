@@ -18,12 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from streamgen.models.tiny.text import Vocabulary
+from streamgen.models.tiny.bundle import load_tiny
+from streamgen.models.tiny.text import TinyTextEncoder, Vocabulary
+from streamgen.models.wan.dit import WanDiT
 from tiny_training import losses
 from tiny_training.batches import draw
 from tiny_training.model import TEXT_LEN, Sizes, dit_config, make_dit, make_text_encoder
 from tiny_training.muon import Muon
 from tiny_training.pool import LatentPool
+from tiny_training.rollout import Rollouts
 
 WINDOW_FRAMES = 4  # a sink, two of the past, and the newest: they hold position and velocity
 SAVE_EVERY_S = 120.0
@@ -32,6 +35,7 @@ MATRIX_LR, OTHER_LR = 2e-3, 1e-3
 EMA_DECAY = 0.996
 IMAGE_REST = 0.1  # of the steps after the first part are single latent frames, too
 SELF_FORCED_SHARE = 0.7  # of the steps of that last part
+ROLLOUT_SHARE = 0.5  # of the steps of the part in which streams are rolled out
 TEACHER_FORCING_SHARE = 0.65  # of windows; the others have one noise level
 
 
@@ -45,8 +49,14 @@ class Plan:
     """Share of the time spent on single latent frames."""
     self_forced_share: float
     """Share of the time, at the end, in which inputs and context may be the model's own."""
+    rollout_share: float
+    """Share of the time, at the end, in which whole streams are rolled out, too."""
+    rate: float
+    """Factor on the learning rates: 1 from scratch, less to train on from finished weights."""
     image_batch: int
     window_batch: int
+    rollout_batch: int
+    """Streams that one step of roll-out carries on."""
     seed: int
 
 
@@ -95,9 +105,9 @@ class Run:
         self.adam.load_state_dict(state["adam"])
         self.step, self.spent_s = state["step"], state["spent_s"]
 
-    def update(self, loss: Tensor, progress: float) -> None:
+    def update(self, loss: Tensor, progress: float, rate: float) -> None:
         """One optimiser step at `progress` in [0, 1] of the run; then the average follows."""
-        factor = min(1.0, (self.step + 1) / 50) * max(0.02, min(1.0, 2.5 * (1 - progress)))
+        factor = rate * min(1.0, (self.step + 1) / 50) * max(0.02, min(1.0, 2.5 * (1 - progress)))
         for group in self.muon.param_groups:
             group["lr"] = MATRIX_LR * factor
         for group in self.adam.param_groups:
@@ -156,13 +166,28 @@ def train_dit(
     latent_channels: int,
     plan: Plan,
     device: torch.device,
+    start: Path | None = None,
 ) -> Path:
-    """Train until `plan.seconds` are spent; returns the checkpoint's path."""
+    """Train until `plan.seconds` are spent; returns the checkpoint's path.
+
+    `start` is a shipped file to train on from, where there is no checkpoint yet.
+    """
     torch.manual_seed(plan.seed)
-    run = Run(Trainee(sizes, latent_channels, vocabulary), device)
+    trainee = Trainee(sizes, latent_channels, vocabulary)
     path = folder / "dit.pt"
+    if start is not None and not path.exists():
+        take_weights(trainee, start, vocabulary)
+    run = Run(trainee, device)
     if path.exists():
         run.load(path)
+    rollouts = Rollouts(
+        run.trainee.dit,
+        run.trainee.text,
+        pool,
+        vocabulary,
+        num_streams=plan.rollout_batch,
+        device=device,
+    )
     log = (folder / "dit_log.jsonl").open("a")
     saved_at, recent = time.monotonic(), []
     is_asked_to_stop = threading.Event()
@@ -170,8 +195,8 @@ def train_dit(
     while run.spent_s < plan.seconds and not is_asked_to_stop.is_set():
         began = time.monotonic()
         progress = run.spent_s / plan.seconds
-        loss = _loss(run, pool, vocabulary, plan, progress)
-        run.update(loss, progress)
+        loss = _loss(run, pool, vocabulary, rollouts, plan, progress)
+        run.update(loss, progress, plan.rate)
         recent.append(float(loss.detach()))
         if not math.isfinite(recent[-1]):
             raise SystemExit(f"loss is {recent[-1]} at step {run.step}; lower the learning rates")
@@ -193,11 +218,36 @@ def train_dit(
     return path
 
 
+def take_weights(trainee: Trainee, path: Path, vocabulary: Vocabulary) -> None:
+    """Start from a shipped file; words that it does not know keep their random embedding."""
+    bundle = load_tiny(str(path), device=torch.device("cpu"), dtype=torch.float32)
+    assert isinstance(bundle.dit, WanDiT)
+    assert isinstance(bundle.text, TinyTextEncoder)
+    trainee.dit.load_state_dict(bundle.dit.state_dict())
+    state = bundle.text.state_dict()
+    embedding = trainee.text.embedding.weight.detach().clone()
+    rows = [vocabulary.tokens.index(token) for token in bundle.text.vocabulary.tokens]
+    embedding[rows] = state["embedding.weight"]
+    trainee.text.load_state_dict({**state, "embedding.weight": embedding})
+    trainee.requires_grad_(True)
+
+
 def _loss(
-    run: Run, pool: LatentPool, vocabulary: Vocabulary, plan: Plan, progress: float
+    run: Run,
+    pool: LatentPool,
+    vocabulary: Vocabulary,
+    rollouts: Rollouts,
+    plan: Plan,
+    progress: float,
 ) -> Tensor:
-    """The loss of one step; what is drawn depends on the seed and the step alone."""
+    """The loss of one step; what is drawn depends on the seed and the step alone.
+
+    But for streams that are rolled out, which go on from where this process left them.
+    """
     rng = np.random.default_rng((plan.seed, run.step))
+    if progress >= 1 - plan.rollout_share and rng.random() < ROLLOUT_SHARE:
+        with fast_arithmetic(run.device):
+            return rollouts.turn(rng)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     is_image = progress < plan.image_share or rng.random() < IMAGE_REST
     size = plan.image_batch if is_image else plan.window_batch

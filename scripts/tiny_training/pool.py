@@ -23,6 +23,7 @@ from tiny_world.styles import STYLES, apply_style
 
 LATENT_FRAMES = 8
 PIXEL_FRAMES = 32
+FRAMES_PER_LATENT = PIXEL_FRAMES // LATENT_FRAMES
 SHARD_CLIPS = 100
 KINDS = ("world", "styled", "picture")
 KIND_SHARES = (0.5, 0.2, 0.3)
@@ -44,6 +45,8 @@ class Shard:
     items: tuple[Item, ...]
     source: Tensor
     target: Tensor
+    still: Tensor
+    """One latent frame a clip, [clip, C, H, W]: the target's first picture, standing still."""
 
 
 def make_shard(
@@ -51,7 +54,7 @@ def make_shard(
 ) -> Shard:
     """Render, style and encode SHARD_CLIPS clips."""
     styles = [style for style in STYLES if style != "none"]
-    items, sources, targets = [], [], []
+    items, sources, targets, stills = [], [], [], []
     for _ in range(SHARD_CLIPS):
         kind = str(rng.choice(KINDS, p=KIND_SHARES))
         style = "none" if kind == "world" else str(rng.choice(styles))
@@ -63,11 +66,12 @@ def make_shard(
             scene = sample_scene(rng, world)
             clip = render(scene, 0, PIXEL_FRAMES)
         source = encode_pixels(codec, clip)
-        target = source if style == "none" else encode_pixels(codec, apply_style(clip, style))
+        shown = clip if style == "none" else apply_style(clip, style)
         items.append(Item(kind, scene, style))
         sources.append(source)
-        targets.append(target)
-    return Shard(tuple(items), torch.stack(sources), torch.stack(targets))
+        targets.append(source if style == "none" else encode_pixels(codec, shown))
+        stills.append(encode_pixels(codec, np.repeat(shown[:1], FRAMES_PER_LATENT, axis=0))[0])
+    return Shard(tuple(items), torch.stack(sources), torch.stack(targets), torch.stack(stills))
 
 
 @torch.inference_mode()
@@ -84,9 +88,8 @@ def save_shard(shard: Shard, path: Path) -> None:
         {"kind": item.kind, "style": item.style, "scene": item.scene and asdict(item.scene)}
         for item in shard.items
     ]
-    torch.save(
-        {"facts": json.dumps(facts), "source": shard.source, "target": shard.target}, partial
-    )
+    tensors = {"source": shard.source, "target": shard.target, "still": shard.still}
+    torch.save({"facts": json.dumps(facts), **tensors}, partial)
     partial.replace(path)
 
 
@@ -97,7 +100,7 @@ def load_shard(path: Path) -> Shard:
         Item(fact["kind"], Scene(**fact["scene"]) if fact["scene"] else None, fact["style"])
         for fact in json.loads(stored["facts"])
     )
-    return Shard(items, stored["source"], stored["target"])
+    return Shard(items, stored["source"], stored["target"], stored["still"])
 
 
 def fill_pool(
@@ -124,6 +127,7 @@ class LatentPool:
         self.items: list[Item] = []
         self._source: list[Tensor] = []
         self._target: list[Tensor] = []
+        self._still: list[Tensor] = []
         self._by_kind: dict[str, list[int]] = {kind: [] for kind in KINDS}
 
     def refresh(self) -> None:
@@ -136,6 +140,7 @@ class LatentPool:
                 self.items.extend(shard.items)
                 self._source.extend(shard.source.unbind(0))
                 self._target.extend(shard.target.unbind(0))
+                self._still.extend(shard.still.unbind(0))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -151,3 +156,6 @@ class LatentPool:
 
     def target(self, index: int) -> Tensor:
         return self._target[index]
+
+    def still(self, index: int) -> Tensor:
+        return self._still[index]

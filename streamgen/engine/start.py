@@ -126,6 +126,11 @@ class VideoStarter:
         self._condition_noise = condition_noise
         self._next_chunk = 0
 
+    def start_from(self, controller: NoiseController, condition_noise: float | None) -> None:
+        """From the next chunk on, put another amount of noise over the input."""
+        self._controller = controller
+        self._condition_noise = condition_noise
+
     @property
     def waiting_clips(self) -> int:
         return self._queue.num_waiting // self._frames_wanted
@@ -166,8 +171,8 @@ class VideoStarter:
         shape, device = tuple(clean_FCHW.shape), clean_FCHW.device
         noise_FCHW = self._noise.noise(self._seed, chunk, START_STEP, shape)
         noise_FCHW = noise_FCHW.to(device, non_blocking=True)
-        condition_FCHW = None
-        if self._condition_noise is not None:
+        condition_FCHW = None if self._condition_noise is None else clean_FCHW
+        if self._condition_noise:
             draw_FCHW = self._noise.noise(self._seed, chunk, CONDITION_STEP, shape)
             draw_FCHW = draw_FCHW.to(device, non_blocking=True)
             condition_FCHW = mix_input(clean_FCHW, draw_FCHW, self._condition_noise)

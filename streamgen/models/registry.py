@@ -42,4 +42,10 @@ def _load_tiny(weights: str, device: torch.device, dtype: torch.dtype) -> ModelB
     return load_tiny(weights, device=device, dtype=dtype)
 
 
-_LOADERS: dict[str, Loader] = {"tiny": _load_tiny}
+def _load_identity(weights: str, device: torch.device, dtype: torch.dtype) -> ModelBundle:
+    from streamgen.models.identity.bundle import load_identity
+
+    return load_identity(weights, device=device, dtype=dtype)
+
+
+_LOADERS: dict[str, Loader] = {"identity": _load_identity, "tiny": _load_tiny}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -114,7 +114,29 @@ def load_config(preset: str | Path, overrides: Sequence[str] = ()) -> StreamConf
     return load_preset(preset, overrides)
 
 
-def video_start(pipeline: Pipeline, strength: float | None) -> tuple[NoiseController, float | None]:
+def recipe_with_steps(pipeline: Pipeline, steps: int | None) -> Recipe:
+    """The pipeline's recipe on a ladder of `steps` of its levels, evenly chosen from the noisiest.
+
+    Raises ConfigError unless 1 <= steps <= the steps of the preset.
+    """
+    recipe = pipeline.recipe
+    levels = recipe.ladder.num_steps
+    if steps is None or steps == levels:
+        return recipe
+    if not 1 <= steps <= levels:
+        raise ConfigError(f"{steps} steps are not in 1 to {levels}, the preset's; choose in there")
+    chosen = [round(step * levels / steps) for step in range(steps)]
+    ladder = Ladder(
+        timesteps=tuple(recipe.ladder.timesteps[level] for level in chosen),
+        sigmas=tuple(recipe.ladder.sigmas[level] for level in chosen),
+    )
+    is_alone = recipe.first_chunk_is_alone and steps > 1
+    return replace(recipe, ladder=ladder, first_chunk_is_alone=is_alone)
+
+
+def video_start(
+    pipeline: Pipeline, strength: float | None, recipe: Recipe
+) -> tuple[NoiseController, float | None]:
     """The noise controller of a new video-to-video session, and its condition noise.
 
     `strength` in [0, 1] replaces what the preset says. A model that reads its input beside the
@@ -130,7 +152,7 @@ def video_start(pipeline: Pipeline, strength: float | None) -> tuple[NoiseContro
             condition_noise = strength * FULL_STRENGTH_NOISE
         else:
             start_sigma = strength
-    controller = _noise_controller(config.kind, start_sigma, pipeline.recipe.ladder)
+    controller = _noise_controller(config.kind, start_sigma, recipe.ladder)
     return controller, condition_noise if has_condition else None
 
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from streamgen.clock import Clock, MonotonicClock
 from streamgen.diffusion.noise import NoiseSource, SeededNoise
 from streamgen.engine.codec import StreamDecoder, StreamEncoder
+from streamgen.engine.recipe import Recipe
 from streamgen.engine.session import ChunkStarter, Session
 from streamgen.engine.start import NoiseStarter, VideoStarter
 from streamgen.errors import ConfigError
@@ -18,7 +19,13 @@ from streamgen.media.frame_queue import FileFrameQueue, FrameQueue
 from streamgen.media.pixels import Fit, Framing
 from streamgen.media.reader import SourceReader
 from streamgen.media.source import FrameSource
-from streamgen.serving.build import Pipeline, build_pipeline, load_config, video_start
+from streamgen.serving.build import (
+    Pipeline,
+    build_pipeline,
+    load_config,
+    recipe_with_steps,
+    video_start,
+)
 from streamgen.types import PictureSize, PromptId, SessionId
 
 MAX_PROMPT_CHARACTERS = 2000  # a longer one is a mistake: no text encoder reads so far
@@ -92,7 +99,8 @@ class Host:
             if max_frames is not None and max_frames < 1:
                 raise ConfigError(f"{max_frames} frames are no video; ask for at least 1")
             reader, queue = self._reader(source, fit)
-            session = self._open_session(prompt, queue, seed, max_frames, strength)
+            recipe = self.pipeline.recipe
+            session = self._open_session(prompt, queue, seed, max_frames, strength, recipe)
         except BaseException:
             if source is not None:
                 source.close()
@@ -101,6 +109,54 @@ class Host:
             reader.start()
         self._open[session.id] = OpenSession(session, reader, queue)
         return self._open[session.id]
+
+    def open_live(
+        self,
+        prompt: str,
+        *,
+        queue: FrameQueue | None,
+        seed: int | None = None,
+        strength: float | None = None,
+        steps: int | None = None,
+        max_waiting_clips: int = 1,
+    ) -> OpenSession:
+        """Begin a session whose pictures, of the stream's size, somebody else puts into `queue`.
+
+        `queue` is None for a preset that makes video from text; it stays the caller's. `steps` are
+        at most the preset's; fewer are faster. Few waiting clips let a new prompt show early.
+        Raises ConfigError or CapacityError.
+        """
+        if queue is None and self.takes_video:
+            raise ConfigError("this preset restyles video and there is none; choose another preset")
+        if queue is not None and not self.takes_video:
+            raise ConfigError("this preset makes video from text; choose one that takes video")
+        recipe = recipe_with_steps(self.pipeline, steps)
+        session = self._open_session(
+            prompt, queue, seed, None, strength, recipe, max_waiting_clips=max_waiting_clips
+        )
+        self._open[session.id] = OpenSession(session, None, queue)
+        return self._open[session.id]
+
+    def set_strength(self, opened: OpenSession, strength: float) -> None:
+        """Let a session with an input leave it as far, from its next chunk on.
+
+        Raises ConfigError if the strength is not possible or there is no input.
+        """
+        starter = opened.session.starter
+        if not isinstance(starter, VideoStarter):
+            raise ConfigError("strength needs an input video; this session has none")
+        controller, condition_noise = video_start(self.pipeline, strength, opened.session.recipe)
+        starter.start_from(controller, condition_noise)
+
+    @property
+    def max_steps(self) -> int:
+        """Steps of the preset; a live session may have fewer."""
+        return self.pipeline.recipe.num_steps
+
+    def frames_wanted(self) -> int:
+        """The most pictures that one chunk of a session takes from its input."""
+        pipeline = self.pipeline
+        return max(pipeline.geometry.num_pixel_frames(pipeline.recipe, n) for n in (0, 1))
 
     def close_session(self, opened: OpenSession) -> None:
         """End a session and its reader; once is enough, twice does no harm."""
@@ -168,9 +224,7 @@ class Host:
                 "this preset makes video from text and takes no input; leave out -i or choose a "
                 "preset whose task is video-to-video (streamgen presets)"
             )
-        pipeline = self.pipeline
-        longest = max(pipeline.geometry.num_pixel_frames(pipeline.recipe, n) for n in (0, 1))
-        queue = FileFrameQueue(QUEUE_CLIPS * longest)
+        queue = FileFrameQueue(QUEUE_CLIPS * self.frames_wanted())
         framing = Framing(self.picture_size, fit=fit)
         return SourceReader(source, queue, prepare=framing.apply), queue
 
@@ -181,6 +235,9 @@ class Host:
         seed: int | None,
         max_frames: int | None,
         strength: float | None,
+        recipe: Recipe,
+        *,
+        max_waiting_clips: int | None = None,
     ) -> Session:
         pipeline = self.pipeline
         chosen_seed = pipeline.config.engine.seed if seed is None else seed
@@ -188,36 +245,36 @@ class Host:
         if queue is None:
             if strength is not None:
                 raise ConfigError("strength needs an input video; leave it out or give -i")
-            starter: ChunkStarter = self._noise_starter(chosen_seed, max_frames)
+            starter: ChunkStarter = self._noise_starter(chosen_seed, max_frames, recipe)
         else:
-            starter = self._video_starter(queue, chosen_seed, strength)
+            starter = self._video_starter(queue, chosen_seed, strength, recipe)
         return pipeline.engine.open(
-            pipeline.recipe,
+            recipe,
             make_starter=lambda: starter,
             decoder=StreamDecoder(pipeline.bundle.codec),
             seed=chosen_seed,
             prompt=self.prompt_id(prompt),
             negative_prompt=self._negative,
-            max_waiting_clips=pipeline.config.engine.output_queue_clips,
+            max_waiting_clips=max_waiting_clips or pipeline.config.engine.output_queue_clips,
         )
 
-    def _noise_starter(self, seed: int, max_frames: int | None) -> NoiseStarter:
+    def _noise_starter(self, seed: int, max_frames: int | None, recipe: Recipe) -> NoiseStarter:
         pipeline = self.pipeline
         max_chunks = None
         if max_frames is not None:
-            first, later = (
-                pipeline.geometry.num_pixel_frames(pipeline.recipe, chunk) for chunk in (0, 1)
-            )
+            first, later = (pipeline.geometry.num_pixel_frames(recipe, chunk) for chunk in (0, 1))
             max_chunks = 1 + max(0, -(-(max_frames - first) // later))
         return NoiseStarter(
-            pipeline.recipe, pipeline.geometry, pipeline.noise, seed=seed, max_chunks=max_chunks
+            recipe, pipeline.geometry, pipeline.noise, seed=seed, max_chunks=max_chunks
         )
 
-    def _video_starter(self, queue: FrameQueue, seed: int, strength: float | None) -> VideoStarter:
+    def _video_starter(
+        self, queue: FrameQueue, seed: int, strength: float | None, recipe: Recipe
+    ) -> VideoStarter:
         pipeline = self.pipeline
-        controller, condition_noise = video_start(pipeline, strength)
+        controller, condition_noise = video_start(pipeline, strength, recipe)
         return VideoStarter(
-            pipeline.recipe,
+            recipe,
             pipeline.geometry,
             pipeline.noise,
             seed=seed,

@@ -1,0 +1,380 @@
+"""Live streams: one thread drives the hosts, other threads put frames in, take frames and change
+what is drawn.
+
+    a page, a camera, ...                 the thread of LiveHost
+    LiveStream.show(frame) -> input ----> Host.tick: encode, denoise, decode
+    output.get() <- output <------------- frames of finished clips, oldest dropped
+    LiveStream.change(...) -> calls ----> between two ticks
+
+Knows no network and no page.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from streamgen.clock import Clock
+from streamgen.errors import ConfigError, StreamGenError
+from streamgen.media.frame_queue import LiveFrameQueue
+from streamgen.serving.host import Host, OpenSession, check_prompt, check_seed
+from streamgen.serving.live_input import LiveInput
+from streamgen.types import Frame, PictureSize
+
+logger = logging.getLogger(__name__)
+
+SPARE_FRAMES = 2  # of input that may wait beside a clip: a tick may last longer than a frame
+OUTPUT_CLIPS = 2  # finished clips that wait for whoever shows them; then the oldest are dropped
+STOP_TIMEOUT_S = 30.0  # a tick of a large model may take long
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a live stream is asked to be; None leaves a choice to the preset."""
+
+    preset: str
+    prompt: str
+    seed: int | None = None
+    strength: float | None = None
+    steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PresetFacts:
+    """What a page must know of a preset before it opens a stream of it."""
+
+    name: str
+    description: str
+    knowledge: str
+    takes_video: bool
+    size: PictureSize
+    fps: float  # the natural rate of its content; a restyled input keeps its own rate
+    steps: int  # the most that a stream can have
+    sessions: int  # streams that it has memory for
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What a live stream is now."""
+
+    wishes: Wishes
+    facts: PresetFacts
+    unknown_words: tuple[str, ...]
+
+
+class LiveStream:
+    """One live stream; made by LiveHost.open. Every method may be called from any thread.
+
+    `output` has frames of the stream's size with the `pts_s` and `captured_s` of the input frame
+    that each was drawn from (without an input: place in the stream, and when it was decoded). It is
+    closed at the stream's end, with the error if there was one.
+    """
+
+    def __init__(self, host: LiveHost, wishes: Wishes, *, facts: PresetFacts, clip: int) -> None:
+        self._host = host
+        self.facts = facts
+        self.wishes = wishes
+        self.input = LiveInput(clip + SPARE_FRAMES) if facts.takes_video else None
+        self.output = LiveFrameQueue(OUTPUT_CLIPS * clip)
+        self.opened: OpenSession | None = None  # the host's thread alone looks at it
+        self.num_paused = 0  # frames that came while nobody wanted any
+        self._is_paused = False
+        self._is_closed = False
+
+    def show(self, frame: Frame) -> bool:
+        """Give the stream a picture of its size; False once it is closed. Never waits."""
+        if self.input is None:
+            raise ValueError("this stream is made from text and takes no pictures")
+        if self._is_paused:
+            self.num_paused += 1
+            return not self._is_closed
+        return self.input.put(frame)
+
+    @property
+    def is_paused(self) -> bool:
+        return self._is_paused
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    def pause(self) -> None:
+        """Draw no more, keep everything; pictures that are shown meanwhile are not looked at."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        self._is_paused = False
+
+    def granted(self) -> Future[Granted]:
+        """What the stream is, as soon as it has begun; or why it could not: a StreamGenError."""
+        return self._host.call(lambda: self._host.granted(self))
+
+    def change(
+        self,
+        *,
+        prompt: str | None = None,
+        strength: float | None = None,
+        steps: int | None = None,
+        seed: int | None = None,
+    ) -> Future[Granted]:
+        """Draw otherwise from the next chunk on; None leaves as it is.
+
+        Prompt and strength change on the way; with another number of steps or another seed the
+        stream begins anew. ConfigError in the future changes nothing.
+        """
+        asked = Wishes(self.wishes.preset, prompt or "", seed, strength, steps)
+        return self._host.call(lambda: self._host.change(self, asked, prompt is not None))
+
+    def reset(self) -> Future[Granted]:
+        """Begin anew, as the stream is now."""
+        return self._host.call(lambda: self._host.reset(self))
+
+    def close(self) -> Future[None]:
+        """End the stream; its place is free when the future is done. Twice does no harm."""
+        self._is_closed = True
+        return self._host.call(lambda: self._host.end(self))
+
+
+class LiveHost:
+    """Hosts by the name of their preset, and the one thread that uses them."""
+
+    def __init__(self, make: Mapping[str, Callable[[], Host]], *, clock: Clock) -> None:
+        """`make` has what makes each host; it is called in the thread, by `start`."""
+        if not make:
+            raise ValueError("a live host needs a preset")
+        self._make = dict(make)
+        self._clock = clock
+        self._hosts: dict[str, Host] = {}
+        self._streams: list[LiveStream] = []
+        self._calls: queue.SimpleQueue[tuple[Callable[[], object], Future[object]] | None]
+        self._calls = queue.SimpleQueue()
+        self._failure: BaseException | None = None
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="live-host", daemon=True)
+
+    # For any thread
+
+    def start(self) -> tuple[PresetFacts, ...]:
+        """Load all models; returns what they are.
+
+        Raises ConfigError, CheckpointError or CapacityError, and then there is no thread.
+        """
+        self._thread.start()
+        return self.call(self._load).result()
+
+    def open(self, wishes: Wishes, facts: PresetFacts) -> LiveStream:
+        """Begin a stream; whether that was possible, its `granted` says. Never waits."""
+        stream = LiveStream(self, wishes, facts=facts, clip=self._hosts[facts.name].frames_wanted())
+        self.call(lambda: self._begin(stream))
+        return stream
+
+    def stop(self) -> None:
+        """End all streams and the thread."""
+        self._is_stopping = True
+        self._calls.put(None)
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(STOP_TIMEOUT_S)
+
+    def call(self, work: Callable[[], T]) -> Future[T]:
+        """Run `work` in the thread between two ticks; its result or error is the future's."""
+        future: Future[T] = Future()
+        self._calls.put((work, future))  # pyright: ignore[reportArgumentType]
+        if not self._thread.is_alive():
+            self._refuse_calls()
+        return future
+
+    def num_streams(self) -> int:
+        return len(self._streams)
+
+    def metrics_text(self) -> str:
+        """Metrics of all engines in Prometheus' text format."""
+        return "".join(host.pipeline.metrics.to_prometheus() for host in self._hosts.values())
+
+    # For the thread alone
+
+    def granted(self, stream: LiveStream) -> Granted:
+        host = self._host_of(stream)
+        text = host.pipeline.bundle.text
+        return Granted(stream.wishes, stream.facts, text.unknown_words(stream.wishes.prompt))
+
+    def change(self, stream: LiveStream, asked: Wishes, has_prompt: bool) -> Granted:
+        host, before = self._host_of(stream), stream.wishes
+        assert stream.opened is not None
+        wanted = replace(
+            before,
+            prompt=asked.prompt if has_prompt else before.prompt,
+            strength=before.strength if asked.strength is None else asked.strength,
+            steps=before.steps if asked.steps is None else asked.steps,
+            seed=before.seed if asked.seed is None else asked.seed,
+        )
+        check_prompt(wanted.prompt)
+        if wanted.seed is not None:
+            check_seed(wanted.seed)
+        if wanted.steps != before.steps or wanted.seed != before.seed:
+            self._reopen(stream, wanted)
+            return self.granted(stream)
+        if wanted.prompt != before.prompt:
+            host.set_prompt(stream.opened, wanted.prompt)
+        stream.wishes = replace(before, prompt=wanted.prompt)
+        if asked.strength is not None:
+            host.set_strength(stream.opened, asked.strength)
+        stream.wishes = wanted
+        return self.granted(stream)
+
+    def reset(self, stream: LiveStream) -> Granted:
+        self._host_of(stream)
+        self._reopen(stream, stream.wishes)
+        return self.granted(stream)
+
+    def end(self, stream: LiveStream, error: Exception | None = None) -> None:
+        stream._is_closed = True
+        if stream.opened is not None:
+            self._hosts[stream.facts.name].close_session(stream.opened)
+            stream.opened = None
+        if stream in self._streams:
+            self._streams.remove(stream)
+        if stream.input is not None:
+            stream.input.abandon()
+        stream.output.close(error)
+
+    def _host_of(self, stream: LiveStream) -> Host:
+        """The host of a stream that is open; raises what ended it otherwise."""
+        if stream.opened is None:
+            stream.output.get(timeout_s=0.0)  # raises the reason, if there is one
+            raise ConfigError("the stream has ended; begin another one")
+        return self._hosts[stream.facts.name]
+
+    def _load(self) -> tuple[PresetFacts, ...]:
+        try:
+            for name, make in self._make.items():
+                self._hosts[name] = make()
+        except BaseException:
+            self._is_stopping = True
+            raise
+        return tuple(_facts(name, host) for name, host in self._hosts.items())
+
+    def _begin(self, stream: LiveStream) -> None:
+        if stream.is_closed:
+            return
+        try:
+            self._open(stream, stream.wishes)
+        except StreamGenError as error:
+            self.end(stream, error)
+            return
+        self._streams.append(stream)
+
+    def _open(self, stream: LiveStream, wishes: Wishes) -> None:
+        host = self._hosts[stream.facts.name]
+        stream.opened = host.open_live(
+            wishes.prompt,
+            queue=stream.input,
+            seed=wishes.seed,
+            strength=wishes.strength,
+            steps=wishes.steps,
+        )
+        stream.wishes = wishes
+
+    def _reopen(self, stream: LiveStream, wishes: Wishes) -> None:
+        """Begin anew under `wishes`; if that cannot be, as before, and the error goes on."""
+        assert stream.opened is not None
+        self._hosts[stream.facts.name].close_session(stream.opened)
+        stream.opened = None
+        try:
+            self._open(stream, wishes)
+        except StreamGenError:
+            self._open(stream, stream.wishes)
+            raise
+
+    def _run(self) -> None:
+        try:
+            while not self._is_stopping:
+                self._serve_calls()
+                self._tick()
+        except BaseException as error:  # the thread's root: whoever waits for a frame hears of it
+            logger.error("the engine failed", exc_info=error)
+            self._failure = error
+        finally:
+            self._finish()
+
+    def _serve_calls(self) -> None:
+        """Do what was asked for; sleep until something is, while there is no stream."""
+        must_wait = not self._streams
+        while must_wait or not self._calls.empty():
+            must_wait = False
+            entry = self._calls.get()
+            if entry is not None:
+                _answer(*entry)
+
+    def _tick(self) -> None:
+        busy = {stream.facts.name for stream in self._streams}
+        for name in busy:
+            self._hosts[name].tick()
+        for stream in self._streams:
+            self._hand_out(stream)
+
+    def _hand_out(self, stream: LiveStream) -> None:
+        """Finished clips to the output. What is made from text waits for room and so slows down."""
+        if stream.is_paused or stream.opened is None:
+            return
+        clips = stream.opened.session.clips
+        while clips and (stream.input is not None or not stream.output.num_waiting):
+            clip = clips.popleft().wait()
+            times = [] if stream.input is None else stream.input.times_of(clip)
+            for index, pixels in enumerate(clip.pixels):
+                if index < len(times):
+                    frame = replace(times[index], pixels=pixels)
+                else:
+                    pts_s = clip.pts_s + index / stream.facts.fps
+                    frame = Frame(pixels, pts_s, self._clock.now())
+                stream.output.put(frame)
+
+    def _finish(self) -> None:
+        """Nobody waits for a thread that is gone."""
+        reason = None
+        if self._failure is not None:
+            reason = StreamGenError("the engine failed; its log says why, and it must be restarted")
+        for stream in list(self._streams):
+            try:
+                self.end(stream, reason)
+            except Exception as error:  # an engine that failed may fail again
+                logger.error("a stream could not be ended", exc_info=error)
+                stream.output.close(reason)
+        self._refuse_calls()
+
+    def _refuse_calls(self) -> None:
+        while not self._calls.empty():
+            entry = self._calls.get()
+            if entry is not None and not entry[1].done():
+                entry[1].set_exception(StreamGenError("the engine has stopped; restart it"))
+
+
+def _facts(name: str, host: Host) -> PresetFacts:
+    config = host.pipeline.config
+    return PresetFacts(
+        name=name,
+        description=config.description,
+        knowledge=host.pipeline.bundle.knowledge,
+        takes_video=host.takes_video,
+        size=host.picture_size,
+        fps=host.fps,
+        steps=host.max_steps,
+        sessions=config.engine.sessions,
+        seed=config.engine.seed,
+    )
+
+
+def _answer(work: Callable[[], object], future: Future[object]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(work())
+    except BaseException as error:  # whoever asked decides what it means
+        future.set_exception(error)

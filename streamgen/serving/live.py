@@ -22,6 +22,7 @@ from typing import TypeVar
 from streamgen.clock import Clock
 from streamgen.errors import ConfigError, StreamGenError
 from streamgen.media.frame_queue import LiveFrameQueue
+from streamgen.media.pixels import size_of
 from streamgen.serving.host import Host, OpenSession, check_prompt, check_seed
 from streamgen.serving.live_input import LiveInput
 from streamgen.types import Frame, PictureSize
@@ -93,6 +94,8 @@ class LiveStream:
         """Give the stream a picture of its size; False once it is closed. Never waits."""
         if self.input is None:
             raise ValueError("this stream is made from text and takes no pictures")
+        if size_of(frame.pixels) != self.facts.size:
+            raise ValueError(f"a picture of {size_of(frame.pixels)}, not of {self.facts.size}")
         if self._is_paused:
             self.num_paused += 1
             return not self._is_closed
@@ -317,12 +320,15 @@ class LiveHost:
         busy = {stream.facts.name for stream in self._streams}
         for name in busy:
             self._hosts[name].tick()
-        for stream in self._streams:
+        for stream in list(self._streams):
             self._hand_out(stream)
 
     def _hand_out(self, stream: LiveStream) -> None:
         """Finished clips to the output. What is made from text waits for room and so slows down."""
         if stream.is_paused or stream.opened is None:
+            return
+        if stream.opened.session.failure is not None:
+            self.end(stream, stream.opened.session.failure)
             return
         clips = stream.opened.session.clips
         while clips and (stream.input is not None or not stream.output.num_waiting):

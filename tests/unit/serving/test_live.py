@@ -10,7 +10,7 @@ import pytest
 
 from streamgen import Host
 from streamgen.clock import MonotonicClock
-from streamgen.errors import CapacityError, ConfigError, StreamGenError
+from streamgen.errors import CapacityError, ConfigError, SourceError, StreamGenError
 from streamgen.media.frame_queue import FrameQueue
 from streamgen.media.sources.synthetic import moving_picture
 from streamgen.serving.live import LiveHost, LiveStream, PresetFacts, Wishes
@@ -245,6 +245,26 @@ def test_an_engine_that_fails_tells_everybody_and_hangs_nobody():
     with pytest.raises(StreamGenError, match="restart"):
         stream.change(prompt="else").result(WAIT_S)
     host.stop()
+
+
+def test_a_picture_of_another_size_is_refused(running: tuple[LiveHost, Facts]):
+    host, facts = running
+    stream = host.open(Wishes(SAME, "any"), facts[SAME])
+    with pytest.raises(ValueError, match="10x12, not of 64x64"):
+        stream.show(Frame(moving_picture(0, PictureSize(12, 10)), 0.0, 0.0))
+    stream.close().result(WAIT_S)
+
+
+def test_the_failure_of_one_session_ends_its_own_stream_only(running: tuple[LiveHost, Facts]):
+    host, facts = running
+    broken, sound = (host.open(Wishes(SAME, "any"), facts[SAME]) for _ in range(2))
+    broken.granted().result(WAIT_S)
+    assert broken.opened is not None
+    broken.opened.session.failure = SourceError("the cable was pulled")
+    with pytest.raises(SourceError, match="the cable was pulled"):
+        broken.output.get(timeout_s=WAIT_S)
+    assert len(frames(sound, 2)) == 2
+    sound.close().result(WAIT_S)
 
 
 def test_models_that_cannot_be_loaded_are_an_error_at_the_start():

@@ -113,8 +113,13 @@ class VideoStarter:
         controller: NoiseController,
         schedule: NoiseSchedule,
         condition_noise: float | None,
+        is_live: bool = False,
     ) -> None:
-        """`condition_noise` in [0, 1]; None for a model without condition channels."""
+        """`condition_noise` in [0, 1]; None for a model without condition channels.
+
+        A live input's clips keep their times, so that those that were missed leave a gap; a file's
+        follow one another at the rate of the stream.
+        """
         self._recipe = recipe
         self._geometry = geometry
         self._noise = noise
@@ -124,6 +129,8 @@ class VideoStarter:
         self._controller = controller
         self._schedule = schedule
         self._condition_noise = condition_noise
+        self._is_live = is_live
+        self._first_pts_s: float | None = None
         self._next_chunk = 0
 
     def start_from(self, controller: NoiseController, condition_noise: float | None) -> None:
@@ -182,7 +189,14 @@ class VideoStarter:
             condition_FCHW=condition_FCHW,
             endpoint_FCHW=clean_FCHW,
             level=Level(level.timestep, self._schedule.sigma_at(level.timestep)),
-            pts_s=self._geometry.pts_s(self._recipe, chunk),
+            pts_s=self._pts_s(chunk, clip),
             captured_s=clip.captured_s,
             num_frames=num_frames,
         )
+
+    def _pts_s(self, chunk: int, clip: Clip) -> float:
+        if not self._is_live:
+            return self._geometry.pts_s(self._recipe, chunk)
+        if self._first_pts_s is None:
+            self._first_pts_s = clip.pts_s
+        return clip.pts_s - self._first_pts_s

@@ -1,6 +1,6 @@
 """From what a user writes after -i and -o to an open source or sink.
 
-    -i film.mp4   -i picture.png   -i synthetic:   -i synthetic:48
+    -i film.mp4   -i picture.png   -i webcam:0     -i rtsp://...   (streamgen.media.sources)
     -o film.mp4   -o -             -o y4m:         -o raw:          -o null:
 
 One table each: a new scheme is one entry, whose opener gets what stands after the colon. What says
@@ -26,21 +26,11 @@ from streamgen.media.sinks.null import NullSink
 from streamgen.media.sinks.pipe import RawPipeSink, Y4mPipeSink
 from streamgen.media.sinks.video_file import VideoFileSink
 from streamgen.media.source import FrameSource
-from streamgen.media.sources.synthetic import SyntheticSource
+from streamgen.media.sources.catalogue import SOURCE_SCHEMES, SourceWishes
 from streamgen.media.sources.video_file import VideoFileSource
 from streamgen.types import PictureSize
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)  # two letters: C: is a drive
-
-
-@dataclass(frozen=True, slots=True)
-class SourceWishes:
-    """What the stream would like of its source; files keep their own size, and are fitted later."""
-
-    clock: Clock
-    size: PictureSize  # of sources that can choose: synthetic pictures, cameras
-    fps: float | None  # frames a second; None: the source's own
-    plays: int | None  # how often a file is shown; None: endlessly
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +93,6 @@ def _path(spec: str) -> Path:
     return Path(spec).expanduser()
 
 
-def _open_synthetic(rest: str, wishes: SourceWishes) -> FrameSource:
-    if rest and not (rest.isascii() and rest.isdecimal() and int(rest) > 0):
-        raise ConfigError(f"synthetic:{rest} is not a number of frames; write synthetic:48")
-    num_frames = int(rest) if rest else None
-    fps = wishes.fps or SYNTHETIC_FPS
-    return SyntheticSource(wishes.size, fps=fps, clock=wishes.clock, num_frames=num_frames)
-
-
 def _open_null(rest: str, wishes: SinkWishes) -> FrameSink:
     del wishes
     _nothing_after("null:", rest)
@@ -145,11 +127,7 @@ def _standard_output() -> BinaryIO:
 
 
 STANDARD_OUTPUT = 1  # file descriptor
-SYNTHETIC_FPS = 16.0  # frames a second of test pictures where nobody asks for a rate
 
-SOURCE_SCHEMES: Mapping[str, Callable[[str, SourceWishes], FrameSource]] = {
-    "synthetic": _open_synthetic,
-}
 SINK_SCHEMES: Mapping[str, Callable[[str, SinkWishes], FrameSink]] = {
     "null": _open_null,
     "raw": _open_raw,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from streamgen.engine.recipe import Recipe
 from streamgen.engine.session import ChunkStarter, Session
 from streamgen.engine.start import NoiseStarter, VideoStarter
 from streamgen.errors import ConfigError
-from streamgen.media.frame_queue import FileFrameQueue, FrameQueue
+from streamgen.media.frame_queue import FileFrameQueue, FrameQueue, LiveFrameQueue
 from streamgen.media.pixels import Fit, Framing
 from streamgen.media.reader import SourceReader
 from streamgen.media.source import FrameSource
@@ -30,7 +31,8 @@ from streamgen.types import PictureSize, PromptId, SessionId
 
 MAX_PROMPT_CHARACTERS = 2000  # a longer one is a mistake: no text encoder reads so far
 SHOWN_CHARACTERS = 60  # of a prompt, in a message
-QUEUE_CLIPS = 4  # clips of input that may wait
+QUEUE_CLIPS = 4  # clips of a file that may wait
+LIVE_QUEUE_CLIPS = 1.5  # of a live input: each clip more would be seen that much later
 NUM_REMEMBERED_PROMPTS = 16  # whose features are kept, so that switching back costs nothing
 
 
@@ -224,7 +226,11 @@ class Host:
                 "this preset makes video from text and takes no input; leave out -i or choose a "
                 "preset whose task is video-to-video (streamgen presets)"
             )
-        queue = FileFrameQueue(QUEUE_CLIPS * self.frames_wanted())
+        queue: FrameQueue = (
+            LiveFrameQueue(math.ceil(LIVE_QUEUE_CLIPS * self.frames_wanted()))
+            if source.facts.is_live
+            else FileFrameQueue(QUEUE_CLIPS * self.frames_wanted())
+        )
         framing = Framing(self.picture_size, fit=fit)
         return SourceReader(source, queue, prepare=framing.apply), queue
 
@@ -285,6 +291,7 @@ class Host:
             controller=controller,
             schedule=pipeline.schedule,
             condition_noise=condition_noise,
+            is_live=isinstance(queue, LiveFrameQueue),
         )
 
     def __enter__(self) -> Host:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
 import av
 from av.container import InputContainer
@@ -35,19 +36,52 @@ _PLAYLISTS = (b"#EXTM3U", b"ffconcat")  # FFmpeg would try for seconds to follow
 _TEXT_FORMATS = frozenset({"tty"})  # FFmpeg would draw any text file as a terminal
 
 
-class PictureFile:
-    """An open file with pictures in it; raises SourceError if there are none.
+class Content(Protocol):
+    """Bytes that can be read from their beginning any number of times; `str` of it names it."""
 
-    A file that is damaged or cut off gives what can be decoded and then ends.
-    """
+    def open(self) -> InputContainer:
+        """Begin anew; what was opened before is closed. SourceError if nothing can be read."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class FileContent:
+    """A file of this machine; raises SourceError, with what to do, if it cannot be opened."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = _opened(path)
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def open(self) -> InputContainer:
+        self._file.seek(0)
+        if self._file.read(16).startswith(_PLAYLISTS):
+            raise _unreadable(self)
+        self._file.seek(0)
+        try:
+            return av.open(self._file, mode="r", options={"protocol_whitelist": ""})
+        except (FFmpegError, OSError, ValueError) as error:
+            raise _unreadable(self) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class PictureFile:
+    """The pictures of some content; raises SourceError if there are none. Owns the content.
+
+    Content that is damaged or cut off gives what can be decoded and then ends.
+    """
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
         try:
             self._container, self._stream = self._start_decoding()
         except BaseException:
-            self._file.close()
+            content.close()
             raise
         self._is_at_start = True
 
@@ -74,6 +108,7 @@ class PictureFile:
         period_s = 1.0 / self.fps
         first_s: float | None = None
         start_s = -period_s
+        aspect = self._stream.sample_aspect_ratio
         for frame in self._decoded():
             next_s = start_s + period_s
             if frame.pts is not None and frame.time_base is not None:
@@ -82,32 +117,25 @@ class PictureFile:
                 if stated_s - first_s > start_s:
                     next_s = stated_s - first_s
             start_s = next_s
-            yield TimedPicture(self._upright(frame), start_s, start_s + period_s)
+            yield TimedPicture(upright(frame, aspect), start_s, start_s + period_s)
 
     def close(self) -> None:
         self._container.close()
-        self._file.close()
+        self._content.close()
 
     def _start_decoding(self) -> tuple[InputContainer, VideoStream]:
         """Open the content from its beginning and choose its stream of pictures."""
-        self._file.seek(0)
-        if self._file.read(16).startswith(_PLAYLISTS):
-            raise _unreadable(self._path)
-        self._file.seek(0)
-        try:
-            container = av.open(self._file, mode="r", options={"protocol_whitelist": ""})
-        except (FFmpegError, OSError, ValueError) as error:
-            raise _unreadable(self._path) from error
+        container = self._content.open()
         if container.format.name in _TEXT_FORMATS or not container.streams:
             container.close()
-            raise _unreadable(self._path)
+            raise _unreadable(self._content)
         for stream in container.streams.video:
             if not stream.disposition & Disposition.attached_pic:
                 stream.thread_type = "AUTO"
                 return container, stream
         kind = "sound" if container.streams.audio else "data"
         container.close()
-        raise SourceError(f"{self._path} has {kind} but no pictures; give a video or a picture")
+        raise SourceError(f"{self._content} has {kind} but no pictures; give a video or a picture")
 
     def _decoded(self) -> Iterator[VideoFrame]:
         """All frames that can be decoded; damage is skipped and told in one warning."""
@@ -122,16 +150,17 @@ class PictureFile:
             num_damaged += 1
         except OSError as error:
             reason = error.strerror or str(error)
-            message = f"cannot read on in {self._path}: {reason}; check the disk or the network"
+            message = f"cannot read on in {self._content}: {reason}; check the disk or the network"
             raise SourceError(message) from error
         if num_damaged:
-            logger.warning("%s is damaged; skipped %d pieces of it", self._path, num_damaged)
+            logger.warning("%s is damaged; skipped %d pieces of it", self._content, num_damaged)
 
-    def _upright(self, frame: VideoFrame) -> Pixels:
-        aspect = self._stream.sample_aspect_ratio
-        width = max(1, round(frame.width * aspect)) if aspect else frame.width
-        rgb = frame.reformat(width=width, height=frame.height, format="rgb24").to_ndarray()
-        return picture.turn(cast(Pixels, rgb), round(frame.rotation / 90))
+
+def upright(frame: VideoFrame, aspect: Fraction | None) -> Pixels:
+    """A decoded picture as it is to be seen: turned, its pixels (`aspect` wide) made square."""
+    width = max(1, round(frame.width * aspect)) if aspect else frame.width
+    rgb = frame.reformat(width=width, height=frame.height, format="rgb24").to_ndarray()
+    return picture.turn(cast(Pixels, rgb), round(frame.rotation / 90))
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -168,8 +197,8 @@ def _missing(path: Path) -> SourceError:
     return SourceError(f"there is no file {path}; {hint}")
 
 
-def _unreadable(path: Path) -> SourceError:
+def _unreadable(content: Content) -> SourceError:
     return SourceError(
-        f"{path} is neither a video nor a picture that can be read; "
+        f"{content} is neither a video nor a picture that can be read; "
         "is it complete, and does it play elsewhere?"
     )

@@ -1,10 +1,12 @@
 """Frames at other times: at a constant rate by their timestamps, or no earlier than they are due.
 
+Two for files (`resampled`, `RealTimeSource`) and one for cameras (`LiveRateSource`).
 Knows no files and decodes nothing.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -47,6 +49,7 @@ class RealTimeSource:
     """Another source, its frames given out no earlier than their `pts_s`: a file as a camera.
 
     Owns the other source. A source that is slower than its timestamps is not hurried afterwards.
+    It counts as live: who reads it late skips, as with a camera.
     """
 
     def __init__(self, source: FrameSource, clock: Clock) -> None:
@@ -56,7 +59,7 @@ class RealTimeSource:
 
     @property
     def facts(self) -> SourceFacts:
-        return self._source.facts
+        return replace(self._source.facts, is_live=True)
 
     def read(self) -> Frame | None:
         frame = self._source.read()
@@ -67,6 +70,42 @@ class RealTimeSource:
             self._start_s = now_s - frame.pts_s
         self._clock.sleep(self._start_s + frame.pts_s - now_s)
         return replace(frame, captured_s=self._clock.now())
+
+    def close(self) -> None:
+        self._source.close()
+
+
+class LiveRateSource:
+    """Another live source at `fps`: frames that come too soon are left out, late ones shown twice.
+
+    Each moment k / fps gets the newest frame as soon as there is one; nothing waits. A gap of more
+    than LATENESS_S is left a gap, not filled. Owns the other source.
+    """
+
+    def __init__(self, source: FrameSource, *, fps: float) -> None:
+        if fps <= 0:
+            raise ValueError(f"a rate is more than 0 frames/s, not {fps}")
+        self._source = source
+        self._fps = fps
+        self._next = 0  # the first moment that has no frame yet
+        self._due: deque[Frame] = deque()
+
+    @property
+    def facts(self) -> SourceFacts:
+        return replace(self._source.facts, fps=self._fps)
+
+    def read(self) -> Frame | None:
+        while not self._due:
+            frame = self._source.read()
+            if frame is None:
+                return None
+            last = int(frame.pts_s * self._fps + 1e-6)  # the newest moment that has come
+            if last - self._next > LATENESS_S * self._fps:
+                self._next = last
+            moments = range(self._next, last + 1)
+            self._due.extend(replace(frame, pts_s=moment / self._fps) for moment in moments)
+            self._next = max(self._next, last + 1)
+        return self._due.popleft()
 
     def close(self) -> None:
         self._source.close()

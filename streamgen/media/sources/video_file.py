@@ -13,7 +13,7 @@ from streamgen.clock import Clock
 from streamgen.errors import SourceError
 from streamgen.media import pixels as picture
 from streamgen.media.source import SourceFacts
-from streamgen.media.sources.decoding import PictureFile
+from streamgen.media.sources.decoding import Content, FileContent, PictureFile
 from streamgen.media.sources.retiming import TimedPicture, resampled
 from streamgen.types import Frame
 
@@ -30,12 +30,17 @@ class VideoFileSource:
     """
 
     def __init__(
-        self, path: Path, *, clock: Clock, fps: float | None = None, plays: int | None = 1
+        self,
+        path: Path | Content,
+        *,
+        clock: Clock,
+        fps: float | None = None,
+        plays: int | None = 1,
     ) -> None:
         if (fps is not None and fps <= 0) or (plays is not None and plays < 1):
             raise ValueError(f"fps {fps} and plays {plays} must be more than 0")
         self._clock = clock
-        self._file = PictureFile(path)
+        self._file = PictureFile(FileContent(path) if isinstance(path, Path) else path)
         try:
             pictures = _played(self._file, plays, still_period_s=1.0 / (fps or self._file.fps))
             first = next(pictures, None)

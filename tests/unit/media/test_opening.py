@@ -55,7 +55,7 @@ def test_null_is_a_sink() -> None:
     [
         (
             "webcan:0",
-            "-i webcan:0: there is no webcan:, known: synthetic:, a video or picture file",
+            "-i webcan:0: there is no webcan:, known: synthetic:, webcam:",
         ),
         ("weird:film.mp4", "for a file of that name write ./weird:film.mp4"),
         ("", "-i is empty; known: synthetic:"),

@@ -183,7 +183,13 @@ def run_dit(job: Job) -> None:
     )
     if job.start is not None:
         plan = dataclasses.replace(
-            plan, image_share=0.0, self_forced_share=1.0, rollout_share=1.0, rate=START_RATE
+            plan,
+            image_share=0.0,
+            self_forced_share=1.0,
+            rollout_share=1.0,
+            rate=START_RATE,
+            image_batch=plan.image_batch // 2,  # roll-outs are what is to be learnt
+            window_batch=plan.window_batch // 2,
         )
     dit_stage.train_dit(
         job.folder,

@@ -66,6 +66,16 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     run.add_argument("prompt", metavar="PROMPT", help="what to show, or the style to give")
     run.add_argument("-i", "--input", metavar="FILE", help="video or picture to restyle")
+    begin = run.add_mutually_exclusive_group()
+    begin.add_argument(
+        "--first", metavar="FILE", help="picture or short clip that text-to-video begins with"
+    )
+    begin.add_argument(
+        "--resume", metavar="FILE", help="go on where the stream of --save was (text-to-video)"
+    )
+    run.add_argument(
+        "--save", metavar="FILE", help="at the end, write where the stream is, for --resume"
+    )
     run.add_argument(
         "-o",
         "--output",

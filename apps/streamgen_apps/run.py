@@ -6,13 +6,14 @@ import argparse
 import itertools
 import logging
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from streamgen.clock import MonotonicClock
-from streamgen.errors import ConfigError
+from streamgen.errors import ConfigError, SinkError
 from streamgen.serving.host import Host, check_prompt
 from streamgen.serving.interrupts import Interrupts
 from streamgen.serving.playing import FITS, Output, Progress, is_endless, open_input
@@ -31,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
     check_prompt(options.prompt)
     _check_input_options(options)
     _check_length(options)
+    _check_save(options)
     target = _free_name(options.prompt) if options.output is None else options.output
     preset = options.preset
     if preset is None:
@@ -49,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
             max_frames=_max_frames(options, host.fps),
             strength=options.strength,
             fit=FITS[options.fit or DEFAULT_FIT],
+            first=options.first,
+            resume=options.resume,
         )
         with stream:
             _tell_unknown_words(stream)
@@ -58,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
                 stream, clock=clock, report=reporter.report, whole=interrupts.held
             )
             reporter.finish(progress)
+            if options.save is not None:
+                stream.save(Path(options.save).expanduser())
     return 0
 
 
@@ -100,6 +106,19 @@ def _check_length(options: argparse.Namespace) -> None:
         raise ConfigError(f"a {ending} cannot be endless; give --seconds or --frames")
 
 
+def _check_save(options: argparse.Namespace) -> None:
+    """Before anything is made: what cannot be kept at the end is refused at the start."""
+    if options.save is None:
+        return
+    if options.input is not None:
+        raise ConfigError("--save keeps text-to-video streams only; leave it out or leave out -i")
+    folder = Path(options.save).expanduser().parent
+    if Path(options.save).is_dir() or not os.access(folder, os.W_OK):
+        raise SinkError(
+            f"--save {options.save} cannot be written; name a file in a folder of yours"
+        )
+
+
 def _max_frames(options: argparse.Namespace, fps: float) -> int | None:
     if options.seconds is not None:
         return max(1, round(options.seconds * fps))
@@ -133,7 +152,7 @@ def _check_input_options(options: argparse.Namespace) -> None:
         return
     for name, value in (
         ("loop", options.loop),
-        ("fit", options.fit),
+        ("fit", None if options.first is not None else options.fit),
         ("strength", options.strength),
     ):
         if value is not None and value is not False:

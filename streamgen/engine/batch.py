@@ -115,6 +115,9 @@ class Started:
     captured_s: float
     num_frames: int
     """Pixel frames to show of it."""
+    given_FCHW: Tensor | None = None
+    """Clean latents that the chunk has from the start: whatever its passes predict, it ends as
+    these, and what it writes into the cache is theirs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

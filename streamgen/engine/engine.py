@@ -251,6 +251,8 @@ class Engine:
             captured_s=chunk.captured_s,
         )
         session.clips.append(clip)
+        if latents_FCHW is not None:
+            session.past.add(latents_FCHW)
         self._chunks.add()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from streamgen.cache.window import Positions, RollingWindow
@@ -90,6 +90,13 @@ class Recipe:
     def first_frame(self, chunk: int) -> int:
         """Index of a chunk's first latent frame in the stream."""
         return 0 if chunk == 0 else self.first_chunk_frames + (chunk - 1) * self.chunk_frames
+
+    def opening_with(self, num_frames: int) -> Recipe:
+        """The recipe of a session whose first `num_frames` latent frames are given.
+
+        They are cut into chunks from the end, so that the first one may be shorter.
+        """
+        return replace(self, first_chunk_frames=(num_frames - 1) % self.chunk_frames + 1)
 
     def new_window(self) -> RollingWindow:
         return RollingWindow(sinks=self.sinks, ring=self.ring, positions=self.positions)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from streamgen.cache.window import RollingWindow
 from streamgen.engine.batch import Level, Row, SlotKey, Started
+from streamgen.engine.past import PastLatents
 from streamgen.engine.recipe import CacheMode, Recipe
 from streamgen.scheduling.plan import Candidate, Pass, SessionView
 from streamgen.types import Clip, PromptId, SessionId
@@ -96,6 +97,7 @@ class Session:
     windows: list[RollingWindow] = field(init=False)
     chunks: list[ChunkOnLadder] = field(init=False, default_factory=list[ChunkOnLadder])
     clips: deque[PendingClip] = field(init=False, default_factory=deque[PendingClip])
+    past: PastLatents = field(init=False)
     next_chunk: int = field(init=False, default=0)
     failure: Exception | None = field(init=False, default=None)
     """What its own input or codec raised: nothing more of it runs, and its owner closes it."""
@@ -104,6 +106,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.windows = [self.recipe.new_window() for _ in self.cache_rows]
+        self.past = PastLatents(sinks=self.recipe.sinks, ring=self.recipe.ring)
         self.room_since_s = self.opened_s
 
     @property

@@ -27,6 +27,8 @@ class DenoiseSlot:
     condition_FCHW: Tensor | None
     endpoint_FCHW: Tensor | None
     """Where the assumed negative path of guidance ends."""
+    given_FCHW: Tensor | None
+    """What the chunk's clean latents are, whatever is predicted; None: what is predicted."""
 
 
 class DenoiseSlots:
@@ -42,7 +44,10 @@ class DenoiseSlots:
 
     def admit(self, key: SlotKey, started: Started) -> None:
         self._slots[key] = DenoiseSlot(
-            started.latents_FCHW, started.condition_FCHW, started.endpoint_FCHW
+            started.latents_FCHW,
+            started.condition_FCHW,
+            started.endpoint_FCHW,
+            started.given_FCHW,
         )
 
     def drop_session(self, session: SessionId) -> None:
@@ -71,6 +76,8 @@ class DenoiseSlots:
             if row.is_negative:
                 continue
             slot = self._slots[row.key]
+            if slot.given_FCHW is not None:
+                clean_FCHW = slot.given_FCHW
             if not row.is_context and row.next_sigma is None:
                 slot.latents_FCHW = clean_FCHW
                 finished[row.key] = clean_FCHW

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from streamgen.diffusion.flow import mix_input
 from streamgen.diffusion.noise import CONDITION_STEP, START_STEP, NoiseSource
@@ -46,9 +47,42 @@ class StreamGeometry:
         first, later = (self.num_pixel_frames(recipe, number) for number in (0, 1))
         return (first + (chunk - 1) * later) / self.fps
 
+    def num_chunks(self, recipe: Recipe, num_frames: int, *, num_hidden: int = 0) -> int:
+        """Chunks that show at least so many pixel frames, behind `num_hidden` that show none."""
+        first, later = (self.num_pixel_frames(recipe, chunk) for chunk in (0, 1))
+        if num_hidden:
+            return num_hidden + -(-num_frames // later)
+        return 1 + max(0, -(-(num_frames - first) // later))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opening:
+    """What a text-to-video stream goes on from: a picture, a clip, the end of another stream."""
+
+    latents_FCHW: Tensor
+    """Clean latents of its first latent frames, at least one."""
+    is_shown: bool
+    """Whether their pictures come out, too; otherwise the stream begins behind them."""
+
+    @property
+    def num_frames(self) -> int:
+        """Latent frames."""
+        return self.latents_FCHW.shape[0]
+
+    def num_chunks(self, recipe: Recipe) -> int:
+        """Chunks that it takes under a recipe made by `Recipe.opening_with`."""
+        return 1 + (self.num_frames - recipe.first_chunk_frames) // recipe.chunk_frames
+
+    def num_hidden_chunks(self, recipe: Recipe) -> int:
+        return 0 if self.is_shown else self.num_chunks(recipe)
+
 
 class NoiseStarter:
-    """Text-to-video: every chunk begins as pure noise; there is always a next one."""
+    """Text-to-video: every chunk begins as pure noise; there is always a next one.
+
+    With an opening, the chunks of its latents come first: they take the same passes, which only
+    write them into the cache, so what follows attends to them as to the stream's own past.
+    """
 
     waiting_clips = 0
 
@@ -60,11 +94,16 @@ class NoiseStarter:
         *,
         seed: int,
         max_chunks: int | None,
+        opening: Opening | None = None,
     ) -> None:
+        """`max_chunks` counts those of the opening, too; see `StreamGeometry.num_chunks`."""
         self._recipe = recipe
         self._geometry = geometry
         self._noise = noise
         self._seed = seed
+        self._opening = opening
+        self._num_given = 0 if opening is None else opening.num_chunks(recipe)
+        self._num_hidden = 0 if opening is None else opening.num_hidden_chunks(recipe)
         self._max_chunks = max_chunks
         self._num_started = 0
 
@@ -82,7 +121,9 @@ class NoiseStarter:
         shape = geometry.latent_shape(recipe.num_frames(chunk))
         noise_FCHW = self._noise.noise(self._seed, chunk, START_STEP, shape)
         self._num_started += 1
-        pts_s = geometry.pts_s(recipe, chunk)
+        is_hidden = chunk < self._num_hidden
+        hidden_s = geometry.pts_s(recipe, self._num_hidden)
+        pts_s = max(0.0, geometry.pts_s(recipe, chunk) - hidden_s)
         return Started(
             latents_FCHW=noise_FCHW.to(geometry.device, geometry.dtype, non_blocking=True),
             condition_FCHW=None,
@@ -90,8 +131,16 @@ class NoiseStarter:
             level=None,
             pts_s=pts_s,
             captured_s=pts_s,
-            num_frames=geometry.num_pixel_frames(recipe, chunk),
+            num_frames=0 if is_hidden else geometry.num_pixel_frames(recipe, chunk),
+            given_FCHW=self._given(chunk),
         )
+
+    def _given(self, chunk: int) -> Tensor | None:
+        if self._opening is None or chunk >= self._num_given:
+            return None
+        first = self._recipe.first_frame(chunk)
+        frames = self._opening.latents_FCHW[first : first + self._recipe.num_frames(chunk)]
+        return frames.to(self._geometry.device, self._geometry.dtype, non_blocking=True)
 
 
 class VideoStarter:

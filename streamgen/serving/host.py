@@ -14,7 +14,7 @@ from streamgen.diffusion.noise import NoiseSource, SeededNoise
 from streamgen.engine.codec import StreamDecoder, StreamEncoder
 from streamgen.engine.recipe import Recipe
 from streamgen.engine.session import ChunkStarter, Session
-from streamgen.engine.start import NoiseStarter, VideoStarter
+from streamgen.engine.start import NoiseStarter, Opening, VideoStarter
 from streamgen.errors import ConfigError
 from streamgen.media.frame_queue import FileFrameQueue, FrameQueue, LiveFrameQueue
 from streamgen.media.pixels import Fit, Framing
@@ -90,8 +90,11 @@ class Host:
         max_frames: int | None = None,
         strength: float | None = None,
         fit: Fit = Fit.CROP,
+        opening: Opening | None = None,
     ) -> OpenSession:
         """Begin a session that follows a prompt, and a source where the preset takes video.
+
+        A text-to-video session may go on from an `opening` (streamgen.serving.opening).
 
         `seed` defaults to the preset's; `max_frames` ends a text-to-video session; `strength` in
         [0, 1] says how far video-to-video may leave its input. Raises ConfigError or
@@ -102,7 +105,16 @@ class Host:
                 raise ConfigError(f"{max_frames} frames are no video; ask for at least 1")
             reader, queue = self._reader(source, fit)
             recipe = self.pipeline.recipe
-            session = self._open_session(prompt, queue, seed, max_frames, strength, recipe)
+            if opening is not None:
+                if queue is not None:
+                    raise ConfigError(
+                        "a stream with an input begins with the input; leave out the first "
+                        "picture or the saved stream, or choose a text-to-video preset"
+                    )
+                recipe = recipe.opening_with(opening.num_frames)
+            session = self._open_session(
+                prompt, queue, seed, max_frames, strength, recipe, opening=opening
+            )
         except BaseException:
             if source is not None:
                 source.close()
@@ -243,6 +255,7 @@ class Host:
         strength: float | None,
         recipe: Recipe,
         *,
+        opening: Opening | None = None,
         max_waiting_clips: int | None = None,
     ) -> Session:
         pipeline = self.pipeline
@@ -251,7 +264,7 @@ class Host:
         if queue is None:
             if strength is not None:
                 raise ConfigError("strength needs an input video; leave it out or give -i")
-            starter: ChunkStarter = self._noise_starter(chosen_seed, max_frames, recipe)
+            starter: ChunkStarter = self._noise_starter(recipe, chosen_seed, max_frames, opening)
         else:
             starter = self._video_starter(queue, chosen_seed, strength, recipe)
         return pipeline.engine.open(
@@ -264,14 +277,21 @@ class Host:
             max_waiting_clips=max_waiting_clips or pipeline.config.engine.output_queue_clips,
         )
 
-    def _noise_starter(self, seed: int, max_frames: int | None, recipe: Recipe) -> NoiseStarter:
+    def _noise_starter(
+        self, recipe: Recipe, seed: int, max_frames: int | None, opening: Opening | None
+    ) -> NoiseStarter:
         pipeline = self.pipeline
+        num_hidden = 0 if opening is None else opening.num_hidden_chunks(recipe)
         max_chunks = None
         if max_frames is not None:
-            first, later = (pipeline.geometry.num_pixel_frames(recipe, chunk) for chunk in (0, 1))
-            max_chunks = 1 + max(0, -(-(max_frames - first) // later))
+            max_chunks = pipeline.geometry.num_chunks(recipe, max_frames, num_hidden=num_hidden)
         return NoiseStarter(
-            recipe, pipeline.geometry, pipeline.noise, seed=seed, max_chunks=max_chunks
+            recipe,
+            pipeline.geometry,
+            pipeline.noise,
+            seed=seed,
+            max_chunks=max_chunks,
+            opening=opening,
         )
 
     def _video_starter(

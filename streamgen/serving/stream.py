@@ -6,9 +6,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from streamgen.engine.start import Opening
+from streamgen.errors import ConfigError
 from streamgen.media.pixels import Fit
 from streamgen.media.source import FrameSource
 from streamgen.serving.host import Host, OpenSession, check_seed
+from streamgen.serving.opening import (
+    opening_from_pictures,
+    opening_from_saved,
+    picture_frames,
+    save_stream,
+)
 from streamgen.types import Clip, Frame, PictureSize
 
 
@@ -36,8 +44,14 @@ class Stream:
         strength: float | None = None,
         fit: Fit = Fit.CROP,
         overrides: Sequence[str] = (),
+        first: str | Path | None = None,
+        resume: str | Path | None = None,
     ) -> None:
-        """See `Host` for `preset` and `overrides`, and `Host.open` for the rest and for errors."""
+        """See `Host` for `preset` and `overrides`, and `Host.open` for the rest and for errors.
+
+        A text-to-video stream may begin with the picture or the clip of the file `first`, brought
+        to its size by `fit`, or go on where another one was when `save` wrote the file `resume`.
+        """
         if isinstance(preset, Host) and overrides:
             raise ValueError("overrides belong to the Host that this stream shares")
         try:
@@ -46,13 +60,20 @@ class Stream:
             if source is not None:
                 source.close()
             raise
+        self._opening = self._read_opening(first, resume, fit, source)
         self._source_options = (source, seed, max_frames, strength, fit)
         self._prompt = prompt
         self._max_frames = max_frames
         self._num_frames = 0
         self._is_closed = False
         self._opened = self._host.open(
-            prompt, source=source, seed=seed, max_frames=max_frames, strength=strength, fit=fit
+            prompt,
+            source=source,
+            seed=seed,
+            max_frames=max_frames,
+            strength=strength,
+            fit=fit,
+            opening=self._opening,
         )
         self._frames: Iterator[Frame] = iter(())
 
@@ -112,9 +133,18 @@ class Stream:
             max_frames=max_frames,
             strength=strength,
             fit=fit,
+            opening=self._opening,
         )
         self._frames = iter(())
         self._num_frames = 0
+
+    def save(self, path: str | Path) -> None:
+        """Write where the stream is, for the `resume` of another one; SinkError if it cannot be.
+
+        Raises ValueError if the stream is closed.
+        """
+        self._check_open()
+        save_stream(Path(path), self._opened.session, self._host.pipeline, self._prompt)
 
     def close(self) -> None:
         """End the stream; once is enough, twice does no harm."""
@@ -157,6 +187,28 @@ class Stream:
                 break
             self._host.tick()
         raise StopIteration
+
+    def _read_opening(
+        self,
+        first: str | Path | None,
+        resume: str | Path | None,
+        fit: Fit,
+        source: FrameSource | None,
+    ) -> Opening | None:
+        """What the stream begins with; whatever this raises, the source is closed."""
+        pipeline = self._host.pipeline
+        try:
+            if first is not None and resume is not None:
+                raise ConfigError("a stream begins with a picture or goes on from a saved one")
+            if resume is not None:
+                return opening_from_saved(Path(resume), pipeline)
+            if first is None:
+                return None
+            return opening_from_pictures(picture_frames(str(first), pipeline, fit), pipeline)
+        except BaseException:
+            if source is not None:
+                source.close()
+            raise
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -5,8 +5,10 @@
     python scripts/eval_tiny.py --parts restyle --clips holiday.mp4 street.mp4
 
 Parts: `bounds` (what a perfect model would score), `scores` (held-out prompts), `drift` (streams
-of 1,000 frames), `switch` (prompts that change), `restyle` (video to video). Each is written as
-soon as it is there; parts of the same weights and settings add up in one file. Everything goes
+of 1,000 frames), `switch` (prompts that change), `first` (streams that begin with a picture),
+`restyle` (video to video). `--draw 0` are the prompts that choices between weights and settings
+are made on, `--draw 1` those that nobody has looked at. Each part is written as soon as it is
+there; parts of the same weights and settings add up in one file. Everything goes
 through `Host` and `Stream`; shares come with their 95 % intervals, bounds and controls.
 """
 
@@ -25,13 +27,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from streamgen.errors import StreamGenError
 from streamgen.types import Pixels
-from tiny_scores import attributes, drift, prompts, restyle, switch
+from tiny_scores import attributes, drift, first, prompts, restyle, switch
 from tiny_scores.prompts import WORLDS, held_out_prompts, true_clip
 from tiny_scores.results import Facts, Results
 from tiny_scores.streams import TIMESTEPS, Setup, load_clip
 from tiny_scores.tables import tables
 
-PARTS = ("bounds", "scores", "drift", "switch", "restyle")
+PARTS = ("bounds", "scores", "drift", "switch", "first", "restyle")
 MIN_FRAMES = 4 + attributes.SCORED_FRAMES
 
 logger = logging.getLogger("eval_tiny")
@@ -72,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--frames", type=_at_least(MIN_FRAMES), default=40, metavar="N", help="of scored streams")
     add("--sessions", type=_at_least(1), default=8, metavar="N", help="streams at once")
     add("--drift-streams", type=_at_least(2), default=8, metavar="N")
+    add("--variants", nargs="+", choices=sorted(drift.variants(4)), metavar="NAME",
+        help="of drift; all if left out")  # fmt: skip
+    add("--draw", type=int, choices=(0, 1), default=prompts.SCORE_DRAW, help="of the prompts; 1")
+    add("--openings", type=_at_least(2), default=48, metavar="N", help="pictures to begin with")
     add("--drift-frames", type=_at_least(MIN_FRAMES), default=1000, metavar="N")
     add("--switches", type=_at_least(1), default=16, metavar="N", help="of each kind")
     add("--switch-frames", type=_at_least(32), default=96, metavar="N", help="after the change")
@@ -104,7 +110,7 @@ def _facts(options: argparse.Namespace, setup: Setup) -> Facts:
         "knowledge": knowledge,
         "world": options.world,
         "overrides": list(setup.overrides),
-        "held_out_seed": prompts.HELD_OUT_SEED,
+        "held_out_seed": prompts.HELD_OUT_SEED + options.draw,
         "frames": options.frames,
         "scored_frames": attributes.SCORED_FRAMES,
     }
@@ -114,8 +120,8 @@ def _kinds(options: argparse.Namespace) -> attributes.Kinds:
     world = WORLDS[options.world]
     num_styled = max(2, options.prompts // 2) if options.styled is None else options.styled
     return {
-        "plain": held_out_prompts(world, options.prompts, style=False),
-        "styled": held_out_prompts(world, num_styled, style=True),
+        "plain": held_out_prompts(world, options.prompts, style=False, draw=options.draw),
+        "styled": held_out_prompts(world, num_styled, style=True, draw=options.draw),
     }
 
 
@@ -146,8 +152,8 @@ def measure_scores(options: argparse.Namespace, setup: Setup, results: Results) 
 
 def measure_drift(options: argparse.Namespace, setup: Setup, results: Results) -> None:
     world = WORLDS[options.world]
-    chosen = held_out_prompts(world, options.drift_streams, style=False)
-    for name in drift.variants(options.drift_frames):
+    chosen = held_out_prompts(world, options.drift_streams, style=False, draw=options.draw)
+    for name in options.variants or drift.variants(options.drift_frames):
         found = drift.measure_drift(
             setup,
             chosen,
@@ -161,7 +167,7 @@ def measure_drift(options: argparse.Namespace, setup: Setup, results: Results) -
 
 def measure_switch(options: argparse.Namespace, setup: Setup, results: Results) -> None:
     world = WORLDS[options.world]
-    chosen = held_out_prompts(world, options.switches, style=False)
+    chosen = held_out_prompts(world, options.switches, style=False, draw=options.draw)
     unchanged = switch.see_unchanged(
         setup, chosen, world, frames_before=options.frames, frames_after=options.switch_frames
     )
@@ -178,10 +184,19 @@ def measure_switch(options: argparse.Namespace, setup: Setup, results: Results) 
         results.put("switch", attribute, found)
 
 
+def measure_first(options: argparse.Namespace, setup: Setup, results: Results) -> None:
+    world = WORLDS[options.world]
+    chosen = held_out_prompts(world, options.openings, style=False, draw=options.draw)
+    for name, value in first.measure_first(setup, chosen, world, sheets=options.sheets).items():
+        results.put("first", name, value)
+
+
 def measure_restyle(options: argparse.Namespace, setup: Setup, results: Results) -> None:
     world, num_frames = WORLDS[options.world], options.clip_frames
     clips: dict[str, Pixels] = {path.stem: load_clip(path, num_frames) for path in options.clips}
-    for index, prompt in enumerate(held_out_prompts(world, options.procedural, style=False)):
+    for index, prompt in enumerate(
+        held_out_prompts(world, options.procedural, style=False, draw=options.draw)
+    ):
         clips[f"procedural-{index + 1}"] = true_clip(prompt.scene, 0, num_frames)
     results.put("restyle", "all", restyle.measure_restyling(setup, clips, sheets=options.sheets))
 
@@ -191,6 +206,7 @@ MEASURES = {
     "scores": measure_scores,
     "drift": measure_drift,
     "switch": measure_switch,
+    "first": measure_first,
     "restyle": measure_restyle,
 }
 

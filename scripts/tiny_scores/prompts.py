@@ -15,6 +15,7 @@ from tiny_world.scene import FULL, SMALL, Scene, World, sample_scene
 from tiny_world.styles import STYLES, apply_style
 
 HELD_OUT_SEED = 987_654_321  # training draws from seeds that start with its own small one
+CHOICE_DRAW, SCORE_DRAW = 0, 1  # prompts that choices are made on, and those that figures are of
 WORLDS = {"small": SMALL, "full": FULL}
 CONTENT = ("colour", "shape", "motion", "background", "time_of_day")
 UNSTYLED_NAMES = (*CONTENT, "style")
@@ -35,18 +36,20 @@ class Prompt:
         return {name: asdict(self.scene)[name] for name in UNSTYLED_NAMES}
 
 
-def held_out_prompts(world: World, num_prompts: int, *, style: bool) -> list[Prompt]:
+def held_out_prompts(
+    world: World, num_prompts: int, *, style: bool, draw: int = SCORE_DRAW
+) -> list[Prompt]:
     """Sentences that name shape, colour, motion, background and time, `style` ones a style too.
 
     Scenes, wordings and noise are drawn anew. The small world has 1,440 combinations of its
     names, so training has met most of them in other words, places and phases: this measures
     whether prompts are followed, not whether the world can be left.
     """
-    return [_draw(world, index, style=style) for index in range(num_prompts)]
+    return [_draw(world, index, style=style, draw=draw) for index in range(num_prompts)]
 
 
-def _draw(world: World, index: int, *, style: bool) -> Prompt:
-    rng = np.random.default_rng((HELD_OUT_SEED, int(style), index))
+def _draw(world: World, index: int, *, style: bool, draw: int) -> Prompt:
+    rng = np.random.default_rng((HELD_OUT_SEED + draw, int(style), index))
     scene = replace(sample_scene(rng, world), style="none")
     if style:
         scene = replace(scene, style=STYLE_NAMES[index % len(STYLE_NAMES)])

@@ -67,6 +67,8 @@ class Order:
     seed: int
     clip: Pixels | None = None
     strength: float | None = None
+    first: Path | None = None
+    """A picture to begin with."""
 
 
 class ClipSource:
@@ -103,6 +105,7 @@ def open_stream(host: Host, order: Order, *, num_frames: int | None) -> Stream:
         source=source,
         strength=order.strength,
         max_frames=num_frames,
+        first=order.first,
     )
 
 

@@ -14,7 +14,13 @@ MISSING = "-"
 
 def tables(results: Results) -> str:
     """All parts that were measured."""
-    parts = [*_scores(results), *_drift(results), *_switch(results), *_restyle(results)]
+    parts = [
+        *_scores(results),
+        *_drift(results),
+        *_switch(results),
+        *_first(results),
+        *_restyle(results),
+    ]
     return "\n\n".join(parts)
 
 
@@ -85,6 +91,17 @@ def _switch(results: Results) -> Iterable[str]:
         found = results.entry("switch", name) or {}
         shares = [share_text(_facts(found.get(key))) for key in keys]
         rows.append([name, _number(found.get("median_wait")), *shares])
+    if len(rows) > 1:
+        yield aligned(rows)
+
+
+def _first(results: Results) -> Iterable[str]:
+    rows = [["first picture, motion named alone", *CONTENT]]
+    for name in results.parts.get("first", {}):
+        for control in ("prompt", "shuffled"):
+            found = results.entry("first", name, control) or {}
+            row = [share_text(_facts(found.get(attribute))) for attribute in CONTENT]
+            rows.append([f"{name}, {control}", *row])
     if len(rows) > 1:
         yield aligned(rows)
 

@@ -79,9 +79,12 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     run.add_argument(
         "-o",
         "--output",
-        metavar="FILE",
-        help="film to write (.mp4 .mov .mkv .webm .gif), or - for Y4M on standard output; "
-        "a new .mp4 named after the prompt if left out",
+        action="append",
+        metavar="OUT",
+        dest="outputs",
+        help="film to write (.mp4 .mov .mkv .webm .gif), - for Y4M on standard output, or one of "
+        "those listed below; may be given again, for all at once; a new .mp4 named after the "
+        "prompt if left out",
     )
     length = run.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds of video")

@@ -16,7 +16,8 @@ from streamgen.clock import MonotonicClock
 from streamgen.errors import ConfigError, SinkError
 from streamgen.serving.host import Host, check_prompt
 from streamgen.serving.interrupts import Interrupts
-from streamgen.serving.playing import FITS, Output, Progress, is_endless, open_input
+from streamgen.serving.outputs import Outputs
+from streamgen.serving.playing import FITS, Progress, is_endless, open_input, play
 from streamgen.serving.stream import Stream
 
 TEXT_PRESET, VIDEO_PRESET = "tiny-cpu", "tiny-cpu-v2v"
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     _check_input_options(options)
     _check_length(options)
     _check_save(options)
-    target = _free_name(options.prompt) if options.output is None else options.output
+    targets = options.outputs or [_free_name(options.prompt)]
     preset = options.preset
     if preset is None:
         preset = TEXT_PRESET if options.input is None else VIDEO_PRESET
@@ -56,10 +57,18 @@ def run(options: argparse.Namespace) -> int:
         )
         with stream:
             _tell_unknown_words(stream)
-            reporter = Reporter(target)
-            output = Output(target, size=host.picture_size, fps=host.fps, zoom=options.zoom)
-            progress = output.play(
-                stream, clock=clock, report=reporter.report, whole=interrupts.held
+            outputs = Outputs(
+                targets,
+                size=host.picture_size,
+                fps=host.fps,
+                clock=clock,
+                metrics=host.pipeline.metrics,
+                zoom=options.zoom,
+                input_is_live=source is not None and source.facts.is_live,
+            )
+            reporter = Reporter(outputs)
+            progress = play(
+                stream, outputs, clock=clock, report=reporter.report, whole=interrupts.held
             )
             reporter.finish(progress)
             if options.save is not None:
@@ -70,8 +79,10 @@ def run(options: argparse.Namespace) -> int:
 class Reporter:
     """One line on standard error: rewritten on a terminal, written once elsewhere."""
 
-    def __init__(self, target: str) -> None:
-        self._target = "standard output" if target == "-" else target.removesuffix(":")
+    def __init__(self, outputs: Outputs) -> None:
+        self._outputs = outputs
+        names = (name.removesuffix(":") for name in outputs.names)
+        self._target = ", ".join("standard output" if name == "-" else name for name in names)
         self._is_live = sys.stderr.isatty()
         self._shown_s = 0.0
 
@@ -85,6 +96,9 @@ class Reporter:
         first_s = progress.first_frame_s
         first = "" if first_s is None else f", first frame after {first_s:.2f} s"
         print(f"{start}{self._line(progress)}{first}", file=sys.stderr)
+        for name, stats in self._outputs.stats.items():
+            if stats.is_notable:
+                print(f"{name}: {stats.summary()}", file=sys.stderr)
 
     def _line(self, progress: Progress) -> str:
         return (
@@ -101,9 +115,10 @@ def _check_length(options: argparse.Namespace) -> None:
     has_end = options.seconds or options.frames
     if options.input is not None:
         has_end = has_end or not (options.loop or is_endless(options.input))
-    ending = Path(options.output or "").suffix.lower()
-    if ending in ENDLESS_UNFIT and not has_end:
-        raise ConfigError(f"a {ending} cannot be endless; give --seconds or --frames")
+    for output in options.outputs or ():
+        ending = Path(output).suffix.lower()
+        if ending in ENDLESS_UNFIT and not has_end:
+            raise ConfigError(f"a {ending} cannot be endless; give --seconds or --frames")
 
 
 def _check_save(options: argparse.Namespace) -> None:

@@ -112,7 +112,8 @@ class Started:
     level: Level | None
     """Start level; None for the ladder's first."""
     pts_s: float
-    captured_s: float
+    captured_s: float | None
+    """When the clip's first picture was captured; None: there is none, so it is made now."""
     num_frames: int
     """Pixel frames to show of it."""
     given_FCHW: Tensor | None = None

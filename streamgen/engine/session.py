@@ -147,7 +147,7 @@ class Session:
                 prompt=self.prompt,
                 start_level=started.level or first,
                 pts_s=started.pts_s,
-                captured_s=started.captured_s,
+                captured_s=now_s if started.captured_s is None else started.captured_s,
                 num_frames=started.num_frames,
                 ready_s=now_s,
             )

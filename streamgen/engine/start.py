@@ -130,7 +130,7 @@ class NoiseStarter:
             endpoint_FCHW=None,
             level=None,
             pts_s=pts_s,
-            captured_s=pts_s,
+            captured_s=None,
             num_frames=0 if is_hidden else geometry.num_pixel_frames(recipe, chunk),
             given_FCHW=self._given(chunk),
         )

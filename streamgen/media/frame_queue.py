@@ -79,6 +79,10 @@ class FrameQueue(ABC):
         _call(callbacks)
         return True
 
+    def put_clip(self, frames: Sequence[Frame]) -> bool:
+        """Append frames that belong together; False if the queue is closed, as `put` says."""
+        return all(self.put(frame) for frame in frames)
+
     def close(self, error: Exception | None = None) -> None:
         """Say that no frame follows, and why if it is a failure; the first call counts."""
         with self._changed:
@@ -139,6 +143,24 @@ class FrameQueue(ABC):
             callbacks = self._announce()
         _call(callbacks)
         return clip_of(frames)
+
+    def get_waiting(self, timeout_s: float | None = None) -> list[Frame]:
+        """Take all that waits, or the first that comes within `timeout_s`; without limit if None.
+
+        Nothing means the end, or that the time is up; raises the writer's error as `get` does.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_readable(1), timeout_s)
+            if not self._frames:
+                if self._error is not None:
+                    raise self._error
+                return []
+            frames = list(self._frames)
+            self._frames.clear()
+            self._num_taken += len(frames)
+            callbacks = self._announce()
+        _call(callbacks)
+        return frames
 
     def wait(self, num_frames: int, timeout_s: float | None = None) -> bool:
         """Wait until `num_frames` can be taken (True), or the end or the time has come (False)."""
@@ -211,7 +233,22 @@ class FrameQueue(ABC):
 
 
 class LiveFrameQueue(FrameQueue):
-    """For cameras and viewers: `put` never waits; when full, the oldest frame is dropped."""
+    """For cameras and viewers: `put` never waits; when full, the oldest frame is dropped.
+
+    The frames of `put_clip` come at once: a reader that takes all that waits sees whole clips.
+    """
+
+    def put_clip(self, frames: Sequence[Frame]) -> bool:
+        with self._changed:
+            if self._is_closed:
+                return False
+            self._frames.extend(frames)
+            while len(self._frames) > self._capacity:
+                self._frames.popleft()
+                self._num_dropped += 1
+            callbacks = self._announce()
+        _call(callbacks)
+        return True
 
     def _make_room(self) -> None:
         if len(self._frames) == self._capacity:

@@ -3,6 +3,7 @@
 Pacer gives each frame its moment; ConstantRate turns that into exactly one frame a period for
 sinks that demand it (virtual cameras, RTMP). Both compute with absolute times of an injected Clock,
 never wait, and know neither queues nor sinks: their owner sleeps until `due_s` and then takes.
+Throttle keeps production that could be faster from running ahead of the viewers.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from streamgen.clock import Clock
 from streamgen.types import Frame
@@ -19,6 +21,27 @@ INTERVAL_WEIGHT = 0.1  # of the newest chunk interval in the moving average
 STALL_INTERVALS = 3.0  # a chunk that takes more average intervals than this is a stall
 CORRECTION = 0.05  # by how much the rate may differ from the content's to mend the delay
 JITTER_MARGIN = 2.0  # mean deviations of the chunk interval that are kept in reserve
+
+
+class Timing(Protocol):
+    """When which frame is to be seen: Pacer or ConstantRate."""
+
+    @property
+    def due_s(self) -> float | None: ...
+
+    @property
+    def num_waiting(self) -> int:
+        """Frames that were added and are still to be seen."""
+        ...
+
+    @property
+    def num_lost(self) -> int:
+        """Frames that were added and will never be seen."""
+        ...
+
+    def add(self, frames: Sequence[Frame]) -> None: ...
+
+    def take(self) -> Frame | None: ...
 
 
 class Pacer:
@@ -64,6 +87,10 @@ class Pacer:
     def num_skipped(self) -> int:
         """Frames never shown because a newer one was due at the same look of `take_newest`."""
         return self._num_skipped
+
+    @property
+    def num_lost(self) -> int:
+        return self._num_dropped + self._num_skipped
 
     @property
     def num_stalls(self) -> int:
@@ -181,6 +208,18 @@ class ConstantRate:
         return self._num_repeated
 
     @property
+    def num_waiting(self) -> int:
+        return self._pacer.num_waiting
+
+    @property
+    def num_lost(self) -> int:
+        return self._pacer.num_lost
+
+    def add(self, frames: Sequence[Frame]) -> None:
+        """Note that a chunk of `frames` has arrived now."""
+        self._pacer.add(frames)
+
+    @property
     def due_s(self) -> float | None:
         """When the next period begins; before the first frame, when that is due."""
         if self._start_s is None:
@@ -205,3 +244,28 @@ class ConstantRate:
         period = max(self._period, elapsed)
         self._period = period + 1
         return replace(self._last, pts_s=period / self._fps)
+
+
+class Throttle:
+    """Lets production run at most `ahead_s` of content ahead of `fps` frames a second.
+
+    A production that was late may catch up by as much, and by no more: a long stall is not made up
+    for. `ahead_s` is what covers the unevenness of production.
+    """
+
+    def __init__(self, clock: Clock, *, fps: float, ahead_s: float) -> None:
+        self._clock = clock
+        self._fps = fps
+        self._ahead_s = ahead_s
+        self._content_s: float | None = None  # until when, by the clock, there is content
+
+    def wait(self) -> None:
+        """Sleep until more may be made."""
+        if self._content_s is not None:
+            self._clock.sleep(self._content_s - self._ahead_s - self._clock.now())
+
+    def made(self, num_frames: int) -> None:
+        """Note that so many frames have been made."""
+        now_s = self._clock.now()
+        begin_s = now_s if self._content_s is None else max(self._content_s, now_s)
+        self._content_s = begin_s + num_frames / self._fps

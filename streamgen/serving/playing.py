@@ -1,23 +1,21 @@
-"""From a stream to an output: the loop of every program that plays one, and its tidy end."""
+"""From a stream to its outputs: the loop of every program that plays one, and its tidy end."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamgen.clock import Clock
-from streamgen.errors import ConfigError
-from streamgen.media.opening import open_sink, open_source
-from streamgen.media.pixels import Fit, enlarged
-from streamgen.media.sink import FrameSink, SinkClosed
+from streamgen.media.opening import open_source
+from streamgen.media.pixels import Fit
 from streamgen.media.source import FrameSource
 from streamgen.serving.host import Host
+from streamgen.serving.outputs import Outputs
 from streamgen.serving.stream import Stream
-from streamgen.types import Frame, PictureSize
+from streamgen.types import Frame
 
-MAX_ZOOM = 16
 FITS = {fit.name.lower(): fit for fit in Fit}
 """How an input picture is brought to the stream's size, by name."""
 
@@ -50,62 +48,48 @@ def is_endless(spec: str) -> bool:
     return spec.strip().lower() == "synthetic:"
 
 
-class Output:
-    """A sink for one stream's frames, enlarged by a whole number if wished."""
+def play(
+    stream: Stream,
+    outputs: Outputs,
+    *,
+    clock: Clock,
+    report: Callable[[Progress], None],
+    whole: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> Progress:
+    """Give a stream's frames to all outputs until it ends, nobody is left to see it, or Ctrl-C.
 
-    def __init__(self, spec: str, *, size: PictureSize, fps: float, zoom: int = 1) -> None:
-        """Open what -o names. Raises ConfigError or SinkError."""
-        if not 1 <= zoom <= MAX_ZOOM:
-            raise ConfigError(f"zoom {zoom} is not in 1 to {MAX_ZOOM}; choose one that is")
-        self._zoom = zoom
-        self._fps = fps
-        outer = PictureSize(size.height * zoom, size.width * zoom)
-        self._sink: FrameSink = open_sink(spec, size=outer, fps=fps)
-
-    def play(
-        self,
-        stream: Stream,
-        *,
-        clock: Clock,
-        report: Callable[[Progress], None],
-        whole: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
-    ) -> Progress:
-        """Write a stream's frames until it ends, its reader leaves, or Ctrl-C.
-
-        An interruption is a clean end, once there is a frame: the output is finished. After any
-        other failure the output is abandoned, so that a film that stood there before stays.
-        `whole` is entered around what an interruption would tear, and holds it back meanwhile.
-        """
-        began_s = clock.now()
-        progress = Progress(0, 0.0, 0.0, None)
-        try:
-            for frame in stream:
-                with whole():
-                    self._sink.write(self._enlarged(frame))
-                    progress = self._after(progress, stream.num_frames, clock.now() - began_s)
-                report(progress)
-        except SinkClosed:
-            pass
-        except KeyboardInterrupt:
-            if not progress.num_frames:
-                self._sink.abort()
-                raise
-        except BaseException:
-            self._sink.abort()
+    An interruption is a clean end, once there is a frame: the outputs are finished. After any other
+    failure they are abandoned, so that a film that stood there before stays. `whole` is entered
+    around what an interruption would tear, and holds it back meanwhile. Raises the SinkError of an
+    output that was lost, also if others went on to the end.
+    """
+    began_s = clock.now()
+    progress = Progress(0, 0.0, 0.0, None)
+    try:
+        while frames := _next_clip(stream, outputs):
+            with whole():
+                progress = _after(progress, stream, clock.now() - began_s)
+            if not outputs.put(frames):
+                break
+            report(progress)
+    except KeyboardInterrupt:
+        if not progress.num_frames:
+            outputs.abort()
             raise
-        with contextlib.suppress(KeyboardInterrupt), whole():  # a second one: it ends already
-            self._sink.close()
-        return progress
+    except BaseException:
+        outputs.abort()
+        raise
+    with contextlib.suppress(KeyboardInterrupt), whole():  # a second one: it ends already
+        outputs.finish()
+    num_frames = outputs.num_written
+    return replace(progress, num_frames=num_frames, video_s=num_frames / stream.fps)
 
-    def _after(self, progress: Progress, num_frames: int, elapsed_s: float) -> Progress:
-        first_s = elapsed_s if progress.first_frame_s is None else progress.first_frame_s
-        return Progress(num_frames, num_frames / self._fps, elapsed_s, first_s)
 
-    def abandon(self) -> None:
-        """Give up an output that nothing was played to."""
-        self._sink.abort()
+def _next_clip(stream: Stream, outputs: Outputs) -> list[Frame]:
+    outputs.wait()
+    return stream.next_clip()
 
-    def _enlarged(self, frame: Frame) -> Frame:
-        if self._zoom == 1:
-            return frame
-        return Frame(enlarged(frame.pixels, self._zoom), frame.pts_s, frame.captured_s)
+
+def _after(progress: Progress, stream: Stream, elapsed_s: float) -> Progress:
+    first_s = elapsed_s if progress.first_frame_s is None else progress.first_frame_s
+    return Progress(stream.num_frames, stream.num_frames / stream.fps, elapsed_s, first_s)

@@ -171,6 +171,17 @@ class Stream:
         self._num_frames += 1
         return frame
 
+    def next_clip(self) -> list[Frame]:
+        """All frames that are there, waiting for the first; empty at the end. Raises as `next`."""
+        clip = [frame for frame in [next(self, None)] if frame is not None]
+        while clip and self._num_frames != self._max_frames:
+            frame = next(self._frames, None)
+            if frame is None:
+                break
+            self._num_frames += 1
+            clip.append(frame)
+        return clip
+
     def _next_clip(self) -> Iterator[Frame]:
         """Tick until a clip of this stream has come out; StopIteration at its end."""
         session, queue = self._opened.session, self._opened.queue

@@ -1,4 +1,4 @@
-"""RGB pictures into the bytes of a video file, with PyAV (FFmpeg).
+"""RGB pictures into the bytes of a video file or a network stream, with PyAV (FFmpeg).
 
 One table says which file endings there are and how each is encoded. Knows nothing of where the
 bytes go: names, renaming and full disks are streamgen.media.sinks.video_file's.
@@ -62,14 +62,14 @@ ENCODINGS: Mapping[str, Encoding] = {
 
 
 class Encoder:
-    """Encodes pictures of `size` into `file`, which it does not close.
+    """Encodes pictures of `size` into `file`, which it does not close, or to an address.
 
     Whatever goes wrong in writing to `file` is raised by the call that notices: OSError as `file`
     raised it, or av.error.FFmpegError.
     """
 
     def __init__(
-        self, file: BinaryIO, encoding: Encoding, size: PictureSize, *, fps: float
+        self, file: BinaryIO | str, encoding: Encoding, size: PictureSize, *, fps: float
     ) -> None:
         rate = Fraction(fps).limit_denominator(1001)
         options = {**_UNBUFFERED, **encoding.container_options}
@@ -93,6 +93,10 @@ class Encoder:
             stream.codec_context.color_primaries = BT709
             stream.codec_context.color_trc = BT709
             stream.codec_context.color_range = LIMITED_RANGE
+
+    def begin(self) -> None:
+        """Write the file's head now, or connect, and not with the first picture."""
+        self._container.start_encoding()
 
     def encode(self, pixels: Pixels, index: int) -> None:
         """Show `pixels` from index / fps on; `index` grows strictly."""

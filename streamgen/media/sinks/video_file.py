@@ -20,7 +20,7 @@ from av.error import FFmpegError
 from streamgen.errors import ConfigError, SinkError
 from streamgen.media import pixels as picture
 from streamgen.media.sink import writing_failed
-from streamgen.media.sinks.encoding import ENCODINGS, Encoder
+from streamgen.media.sinks.encoding import ENCODINGS, Encoder, Encoding
 from streamgen.types import Frame, PictureSize
 
 logger = logging.getLogger(__name__)
@@ -43,10 +43,7 @@ class VideoFileSink:
     def __init__(self, target: Path, size: PictureSize, *, fps: float) -> None:
         if min(size.height, size.width) < 1 or fps <= 0:
             raise ValueError(f"a video of {size} at {fps} frames/s cannot be")
-        encoding = ENCODINGS.get(target.suffix.lower())
-        if encoding is None:
-            known = ", ".join(ENCODINGS)
-            raise ConfigError(f"cannot tell the format of {target} by its ending; known: {known}")
+        encoding = check_ending(target)
         self._target = target
         self._size = size
         self._fps = fps
@@ -116,6 +113,15 @@ class VideoFileSink:
     def _remove(self) -> None:
         self._has_ended = True
         self._undo.close()
+
+
+def check_ending(target: Path) -> Encoding:
+    """How a file of this name is encoded. Raises ConfigError if its ending says nothing known."""
+    encoding = ENCODINGS.get(target.suffix.lower())
+    if encoding is None:
+        known = ", ".join(ENCODINGS)
+        raise ConfigError(f"cannot tell the format of {target} by its ending; known: {known}")
+    return encoding
 
 
 def _quietly(action: Callable[[], object]) -> None:

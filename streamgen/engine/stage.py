@@ -17,19 +17,30 @@ from streamgen.models.base import CausalDiT
 
 
 class Stage:
-    """A model over its KV cache and its prompts."""
+    """A range of a model's blocks over its KV cache and its prompts; the whole model by default."""
 
-    def __init__(self, model: CausalDiT, cache: KVCache, *, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: CausalDiT,
+        cache: KVCache,
+        *,
+        device: torch.device,
+        blocks: range | None = None,
+    ) -> None:
+        """`blocks` of the model are run here, and `cache` has a layer for each of them."""
         self.model = model
         self.cache = cache
-        self.prompts = PromptBank(model)
+        self.blocks = range(model.facts.num_blocks) if blocks is None else blocks
+        assert len(self.blocks) == cache.shape.num_layers, "the cache is of another stage"
+        self.prompts = PromptBank(model, self.blocks)
         self._device = device
 
-    def forward(self, rows: Sequence[Row], latents_BFCHW: Tensor) -> Tensor:
-        """What the model predicts for rows that all have the same number of latent frames.
+    def forward(self, rows: Sequence[Row], incoming: Tensor) -> Tensor:
+        """Run rows that all have the same number of latent frames through this stage.
 
-        `latents_BFCHW` holds condition channels behind the noisy ones; the result, BFCHW, is a
-        velocity or clean latents, as the model's facts say.
+        `incoming` are latents BFCHW, condition channels behind the noisy ones, at the first stage,
+        and tokens BLD at others. What comes out are tokens, and at the last stage what the model
+        predicts, BFCHW: a velocity or clean latents, as the model's facts say.
         """
         model = self.model
         plan = self.cache.prepare([row.cache_row for row in rows], [row.placement for row in rows])
@@ -38,7 +49,9 @@ class Stage:
             timesteps_BF.to(self._device, non_blocking=True),
             self.prompts.gather([row.prompt for row in rows]),
         )
-        hidden_BLD = model.embed(latents_BFCHW)
-        for index in range(model.facts.num_blocks):
-            hidden_BLD = model.block(index, hidden_BLD, cond, self.cache.layer(index, plan))
+        hidden_BLD = model.embed(incoming) if self.blocks.start == 0 else incoming
+        for layer, index in enumerate(self.blocks):
+            hidden_BLD = model.block(index, hidden_BLD, cond, self.cache.layer(layer, plan))
+        if self.blocks.stop < model.facts.num_blocks:
+            return hidden_BLD
         return model.head(hidden_BLD, cond, self.cache.shape.grid)

@@ -6,6 +6,7 @@ N heads, E head dim, D model dim, T pixel frames.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, TypeVar
@@ -50,6 +51,9 @@ class TextKV:
     v_BMNE: Tensor
 
 
+TextByBlock = Sequence[TextKV] | Mapping[int, TextKV]
+
+
 @dataclass(frozen=True, slots=True)
 class Conditioning:
     """What every block of one forward shares."""
@@ -58,8 +62,8 @@ class Conditioning:
     """Time embedding, read by the head."""
     modulation_BF6D: Tensor
     """Its projection: shift, scale, gate of self-attention, then of the FFN."""
-    text: tuple[TextKV, ...]
-    """One entry a block of the whole model, indexed by the block's number."""
+    text: TextByBlock
+    """By a block's number in the whole model; a stage has those of its own blocks."""
 
 
 class LayerKV(Protocol):
@@ -88,7 +92,7 @@ class CausalDiT(Protocol):
         """Latents (condition channels behind them) to tokens, BLD."""
         ...
 
-    def condition(self, timesteps_BF: Tensor, text: tuple[TextKV, ...]) -> Conditioning: ...
+    def condition(self, timesteps_BF: Tensor, text: TextByBlock) -> Conditioning: ...
 
     def text_kv(self, index: int, text_BMD: Tensor) -> TextKV:
         """Keys and values of a prompt's features for one block; run once a prompt."""

@@ -16,7 +16,15 @@ from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from streamgen.errors import CheckpointError
-from streamgen.models.base import Conditioning, DiTFacts, LayerKV, ModelBundle, Prediction, TextKV
+from streamgen.models.base import (
+    Conditioning,
+    DiTFacts,
+    LayerKV,
+    ModelBundle,
+    Prediction,
+    TextByBlock,
+    TextKV,
+)
 from streamgen.models.codec_facts import CodecFacts
 from streamgen.ops.rope import TokenGrid
 
@@ -65,7 +73,7 @@ class IdentityDiT:
     def embed(self, latents_BFCHW: Tensor) -> Tensor:
         return rearrange(latents_BFCHW[:, :, CHANNELS:], "b f c h w -> b (f h w) c")
 
-    def condition(self, timesteps_BF: Tensor, text: tuple[TextKV, ...]) -> Conditioning:
+    def condition(self, timesteps_BF: Tensor, text: TextByBlock) -> Conditioning:
         time_BFD = timesteps_BF[..., None]
         return Conditioning(time_BFD, time_BFD[..., None, :].expand(-1, -1, 6, -1), text)
 

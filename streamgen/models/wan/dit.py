@@ -16,7 +16,7 @@ import torch.nn.functional as functional
 from einops import rearrange
 from torch import Tensor, nn
 
-from streamgen.models.base import Conditioning, DiTFacts, LayerKV, Prediction, TextKV
+from streamgen.models.base import Conditioning, DiTFacts, LayerKV, Prediction, TextByBlock, TextKV
 from streamgen.models.wan.config import WanConfig
 from streamgen.ops.attention import attention
 from streamgen.ops.modulation import gated_residual, layer_norm, modulate, rms_norm
@@ -184,7 +184,7 @@ class WanDiT(nn.Module):
         patches = self.patch_embedding(latents_BFCHW.transpose(1, 2))
         return rearrange(patches, "b d f h w -> b (f h w) d")
 
-    def condition(self, timesteps_BF: Tensor, text: tuple[TextKV, ...]) -> Conditioning:
+    def condition(self, timesteps_BF: Tensor, text: TextByBlock) -> Conditioning:
         dtype = self.patch_embedding.weight.dtype
         time_BFD = self.time_embedding(sinusoid(timesteps_BF, self.config.freq_dim).to(dtype))
         modulation = self.time_projection(time_BFD).unflatten(-1, (6, -1))

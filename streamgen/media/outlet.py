@@ -40,6 +40,7 @@ class SinkPlan:
     name: str  # for people and metrics: never a password or a stream key
     open: Callable[[], FrameSink]  # raises SinkError
     pace: Pace
+    fps: float | None = None  # of a constant rate; None: the stream's own
     reopens: bool = False  # whether a failure is perhaps not its end
     waits_for_reader: bool = False  # whether `open` waits for somebody to connect
 

@@ -1,6 +1,7 @@
 """From what a user writes after -o to a sink that can be opened, and opened again.
 
     -o film.mp4   -o -   -o y4m:   -o raw:   -o null:   -o rtmp://host/live/key   -o stream.m3u8
+    -o virtualcam:
 
 One table: a new scheme is one entry. What says nothing known is a ConfigError, raised before
 anything is opened; what names something that cannot be opened is a SinkError.
@@ -23,6 +24,8 @@ from streamgen.media.sinks.network import FORMATS, NetworkSink, network_target
 from streamgen.media.sinks.null import NullSink
 from streamgen.media.sinks.pipe import RawPipeSink, Y4mPipeSink
 from streamgen.media.sinks.video_file import VideoFileSink, check_ending
+from streamgen.media.sinks.virtual_camera import CAMERA_FPS, VirtualCameraSink
+from streamgen.media.sources.options import NamedSource
 from streamgen.media.specs import nothing_after, path_of, split_spec
 from streamgen.types import PictureSize
 
@@ -97,6 +100,16 @@ def _plan_network(spec: str, protocol: str, url: str, wishes: SinkWishes) -> Sin
     )
 
 
+def _plan_virtual_camera(spec: str, rest: str, wishes: SinkWishes) -> SinkPlan:
+    named = NamedSource.parse("virtualcam", rest, known=("size", "fps"))
+    size, fps = named.size or wishes.size, named.fps or CAMERA_FPS
+
+    def opened() -> FrameSink:
+        return VirtualCameraSink(size, fps=fps, device=named.name or None)
+
+    return SinkPlan(spec.partition(",")[0], opened, Pace.CONSTANT, fps=fps, reopens=True)
+
+
 def _standard_output() -> BinaryIO:
     """A stream of its own, so that a pipe broken here leaves nothing unsent in sys.stdout."""
     try:
@@ -113,5 +126,6 @@ SINK_SCHEMES: Mapping[str, Callable[[str, str, SinkWishes], SinkPlan]] = {
     "null": _plan_null,
     "raw": _plan_raw,
     "y4m": _plan_y4m,
+    "virtualcam": _plan_virtual_camera,
     **dict.fromkeys((scheme for scheme in FORMATS if scheme != "hls"), _plan_url),
 }

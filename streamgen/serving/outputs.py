@@ -148,7 +148,7 @@ class Outputs:
         pacer = Pacer(self._clock, content_fps=self._fps, max_waiting=2 * second)
         timing: Timing = pacer
         if plan.pace is Pace.CONSTANT:
-            timing = ConstantRate(pacer, self._clock, fps=self._fps)
+            timing = ConstantRate(pacer, self._clock, fps=plan.fps or self._fps)
         outlet = LiveOutlet(plan, sink, timing, self._clock, stats)
         return LiveWriter(plan.name, outlet, LiveFrameQueue(2 * second), self._clock)
 

@@ -9,15 +9,21 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from streamgen.errors import ConfigError, StreamGenError
+from streamgen_apps.input_options import INPUTS, add_input_options
 
 STANDARD_OUTPUT = 1  # file descriptor
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it: 128 + SIGINT
 
 RUN_EXAMPLES = """\
+
 examples:
   streamgen run "a red ball bouncing over a green field at night" -o night.mp4 --seconds 10
   streamgen run "a pencil sketch" -i holiday.mp4 -o sketch.mp4
   streamgen run "a blue star over the sea" -o - | ffplay -
+  streamgen run "a watercolour" -i webcam: -o - | ffplay -
+  streamgen run --prompts story.txt -o story.mp4 --seconds 60
+
+while it runs on a terminal, a line that you type is the next prompt; /help says what else there is
 """
 
 
@@ -60,12 +66,14 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         "run",
         help="make an endless video from words, or restyle one",
         description="Make a video that follows the words of PROMPT, or restyle the one of -i.",
-        epilog=RUN_EXAMPLES,
+        epilog=INPUTS + RUN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    run.add_argument("prompt", metavar="PROMPT", help="what to show, or the style to give")
-    run.add_argument("-i", "--input", metavar="FILE", help="video or picture to restyle")
+    run.add_argument(
+        "prompt", metavar="PROMPT", nargs="?", help="what to show, or the style to give"
+    )
+    add_input_options(run)
     begin = run.add_mutually_exclusive_group()
     begin.add_argument(
         "--first", metavar="FILE", help="picture or short clip that text-to-video begins with"
@@ -99,15 +107,6 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="change a setting of the preset, as cache.sinks=2; may be given again",
     )
     run.add_argument("--seed", type=int, metavar="N", help="same seed, same video")
-    run.add_argument(
-        "--strength", type=float, metavar="S", help="0 to 1: how far -i may be left behind"
-    )
-    run.add_argument(
-        "--fit",
-        choices=("crop", "letterbox", "stretch"),
-        help="how -i is brought to the size of the output; crop if left out",
-    )
-    run.add_argument("--loop", action="store_true", help="play -i again and again")
     run.add_argument("--zoom", type=int, default=1, metavar="N", help="enlarge the output N times")
     run.set_defaults(command=_run)
 

@@ -14,11 +14,19 @@ from pathlib import Path
 
 from streamgen.clock import MonotonicClock
 from streamgen.errors import ConfigError, SinkError
-from streamgen.serving.host import Host, check_prompt
+from streamgen.serving.host import Host
 from streamgen.serving.interrupts import Interrupts
 from streamgen.serving.outputs import Outputs
-from streamgen.serving.playing import FITS, Progress, is_endless, open_input, play
+from streamgen.serving.playing import FITS, Progress, open_input, play
 from streamgen.serving.stream import Stream
+from streamgen.serving.timeline import PromptTimeline
+from streamgen_apps.commands import Commands, read_lines, tell_on_stderr
+from streamgen_apps.console import Console
+from streamgen_apps.input_options import (
+    STANDARD_INPUT,
+    check_input_options,
+    prompts_of,
+)
 
 TEXT_PRESET, VIDEO_PRESET = "tiny-cpu", "tiny-cpu-v2v"
 DEFAULT_FIT = "crop"
@@ -30,11 +38,11 @@ MAX_STEM = 60  # characters of a name made from the prompt
 def run(options: argparse.Namespace) -> int:
     """Run one stream to its end; returns the exit code."""
     logging.basicConfig(format="streamgen: %(message)s", level=logging.WARNING)
-    check_prompt(options.prompt)
-    _check_input_options(options)
+    prompt, later = prompts_of(options)
+    check_input_options(options)
     _check_length(options)
     _check_save(options)
-    targets = options.outputs or [_free_name(options.prompt)]
+    targets = options.outputs or [_free_name(prompt)]
     preset = options.preset
     if preset is None:
         preset = TEXT_PRESET if options.input is None else VIDEO_PRESET
@@ -43,20 +51,32 @@ def run(options: argparse.Namespace) -> int:
     with interrupts, Host(preset, overrides=options.overrides, clock=clock) as host:
         source = None
         if options.input is not None:
-            source = open_input(options.input, host, plays=None if options.loop else 1)
+            plays = None if options.loop else 1
+            source = open_input(options.input, host, plays=plays, in_real_time=options.realtime)
+        if source is not None and source.facts.is_endless:
+            try:
+                _check_end(options)
+            except ConfigError:
+                source.close()
+                raise
         stream = Stream(
             host,
-            prompt=options.prompt,
+            prompt=prompt,
+            timeline=PromptTimeline(later),
             source=source,
             seed=options.seed,
             max_frames=_max_frames(options, host.fps),
             strength=options.strength,
             fit=FITS[options.fit or DEFAULT_FIT],
+            mirrored=options.mirror,
             first=options.first,
             resume=options.resume,
         )
-        with stream:
+        commands = Commands(tell_on_stderr)
+        with stream, Console(commands.put) as console:
             _tell_unknown_words(stream)
+            if options.prompts == STANDARD_INPUT and not console.is_reading:
+                read_lines(sys.stdin, commands)
             outputs = Outputs(
                 targets,
                 size=host.picture_size,
@@ -66,9 +86,14 @@ def run(options: argparse.Namespace) -> int:
                 zoom=options.zoom,
                 input_is_live=source is not None and source.facts.is_live,
             )
-            reporter = Reporter(outputs)
+            reporter = Reporter(outputs, console)
+
+            def between_frames(progress: Progress) -> None:
+                reporter.report(progress)
+                commands.obey(stream)
+
             progress = play(
-                stream, outputs, clock=clock, report=reporter.report, whole=interrupts.held
+                stream, outputs, clock=clock, report=between_frames, whole=interrupts.held
             )
             reporter.finish(progress)
             if options.save is not None:
@@ -79,7 +104,8 @@ def run(options: argparse.Namespace) -> int:
 class Reporter:
     """One line on standard error: rewritten on a terminal, written once elsewhere."""
 
-    def __init__(self, outputs: Outputs) -> None:
+    def __init__(self, outputs: Outputs, console: Console) -> None:
+        self._console = console
         self._outputs = outputs
         names = (name.removesuffix(":") for name in outputs.names)
         self._target = ", ".join("standard output" if name == "-" else name for name in names)
@@ -89,7 +115,12 @@ class Reporter:
     def report(self, progress: Progress) -> None:
         if self._is_live and progress.elapsed_s - self._shown_s >= REPORT_EVERY_S:
             self._shown_s = progress.elapsed_s
-            print(f"\r{self._line(progress)}  (Ctrl-C ends)", end="", file=sys.stderr, flush=True)
+            if self._console.is_reading:
+                self._console.show(self._line(progress))
+            else:
+                print(
+                    f"\r{self._line(progress)}  (Ctrl-C ends)", end="", file=sys.stderr, flush=True
+                )
 
     def finish(self, progress: Progress) -> None:
         start = "\r\x1b[K" if self._is_live else ""
@@ -112,12 +143,15 @@ def _check_length(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"--{name} {value:g} is no length; give a number above 0")
-    has_end = options.seconds or options.frames
-    if options.input is not None:
-        has_end = has_end or not (options.loop or is_endless(options.input))
+    if options.input is None or options.loop:
+        _check_end(options)
+
+
+def _check_end(options: argparse.Namespace) -> None:
+    """What goes on for ever must not go into a film that is written in one piece."""
     for output in options.outputs or ():
         ending = Path(output).suffix.lower()
-        if ending in ENDLESS_UNFIT and not has_end:
+        if ending in ENDLESS_UNFIT and not (options.seconds or options.frames):
             raise ConfigError(f"a {ending} cannot be endless; give --seconds or --frames")
 
 
@@ -160,15 +194,3 @@ def _tell_unknown_words(stream: Stream) -> None:
         print(
             f"streamgen: the model does not know: {words}; it {stream.knowledge}", file=sys.stderr
         )
-
-
-def _check_input_options(options: argparse.Namespace) -> None:
-    if options.input is not None:
-        return
-    for name, value in (
-        ("loop", options.loop),
-        ("fit", None if options.first is not None else options.fit),
-        ("strength", options.strength),
-    ):
-        if value is not None and value is not False:
-            raise ConfigError(f"--{name} needs an input video; leave it out or give -i")

@@ -99,6 +99,8 @@ class Session:
     clips: deque[PendingClip] = field(init=False, default_factory=deque[PendingClip])
     past: PastLatents = field(init=False)
     next_chunk: int = field(init=False, default=0)
+    newest_pts_s: float = field(init=False, default=0.0)
+    """Where in the stream the newest chunk on the ladder begins."""
     failure: Exception | None = field(init=False, default=None)
     """What its own input or codec raised: nothing more of it runs, and its owner closes it."""
     room_since_s: float = field(init=False)
@@ -153,6 +155,7 @@ class Session:
             )
         )
         self.next_chunk += 1
+        self.newest_pts_s = started.pts_s
         self.room_since_s = now_s
 
     def rows(self, where: Pass) -> tuple[Row, ...]:

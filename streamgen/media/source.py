@@ -18,6 +18,7 @@ class SourceFacts:
 
     size: PictureSize  # of every frame, as it is to be seen: turned upright, pixels square
     fps: float  # frames a second on average, > 0
+    is_endless: bool = False  # it goes on until somebody closes it
     is_live: bool = False  # it goes on whether or not it is read: late readers skip, never lag
 
 

@@ -91,19 +91,23 @@ class Host:
         strength: float | None = None,
         fit: Fit = Fit.CROP,
         opening: Opening | None = None,
+        mirrored: bool = False,
     ) -> OpenSession:
         """Begin a session that follows a prompt, and a source where the preset takes video.
 
         A text-to-video session may go on from an `opening` (streamgen.serving.opening).
 
         `seed` defaults to the preset's; `max_frames` ends a text-to-video session; `strength` in
-        [0, 1] says how far video-to-video may leave its input. Raises ConfigError or
-        CapacityError; the source is closed then, too.
+        [0, 1] says how far video-to-video may leave its input; `fit` and `mirrored` say how its
+        pictures are brought to the stream's size. Raises ConfigError or CapacityError; the source
+        is closed then, too.
         """
         try:
             if max_frames is not None and max_frames < 1:
                 raise ConfigError(f"{max_frames} frames are no video; ask for at least 1")
-            reader, queue = self._reader(source, fit)
+            reader, queue = self._reader(
+                source, Framing(self.picture_size, fit=fit, mirrored=mirrored)
+            )
             recipe = self.pipeline.recipe
             if opening is not None:
                 if queue is not None:
@@ -180,6 +184,33 @@ class Host:
         if opened.reader is not None:
             opened.reader.stop()
 
+    def restart(
+        self, opened: OpenSession, prompt: str, *, seed: int | None, strength: float | None
+    ) -> OpenSession:
+        """Begin a session with an input anew, on what is still to come of that input.
+
+        Nothing that was drawn before is remembered; clips in flight are lost. Raises ConfigError,
+        and then the session goes on.
+        """
+        self.prompt_id(prompt)
+        if seed is not None:
+            check_seed(seed)
+        recipe = opened.session.recipe
+        video_start(self.pipeline, strength, recipe)  # raises now what it would later
+        del self._open[opened.session.id]
+        self.pipeline.engine.close(opened.session)
+        session = self._open_session(prompt, opened.queue, seed, None, strength, recipe)
+        self._open[session.id] = OpenSession(session, opened.reader, opened.queue)
+        return self._open[session.id]
+
+    def next_pts_s(self, opened: OpenSession) -> float:
+        """Where in the stream the next chunk of a session will begin, as far as is known."""
+        session = opened.session
+        if session.next_chunk == 0:
+            return 0.0
+        before = self.pipeline.geometry.num_pixel_frames(session.recipe, session.next_chunk - 1)
+        return session.newest_pts_s + before / self.fps
+
     def has_open(self, opened: OpenSession) -> bool:
         """Whether the session has not been closed, by itself or with the host."""
         return opened.session.id in self._open
@@ -224,7 +255,7 @@ class Host:
         return self.pipeline.engine.tick()
 
     def _reader(
-        self, source: FrameSource | None, fit: Fit
+        self, source: FrameSource | None, framing: Framing
     ) -> tuple[SourceReader | None, FrameQueue | None]:
         if source is None:
             if self.takes_video:
@@ -243,7 +274,6 @@ class Host:
             if source.facts.is_live
             else FileFrameQueue(QUEUE_CLIPS * self.frames_wanted())
         )
-        framing = Framing(self.picture_size, fit=fit)
         return SourceReader(source, queue, prepare=framing.apply), queue
 
     def _open_session(

@@ -11,6 +11,8 @@ from streamgen.clock import Clock
 from streamgen.media.opening import open_source
 from streamgen.media.pixels import Fit
 from streamgen.media.source import FrameSource
+from streamgen.media.sources.retiming import RealTimeSource
+from streamgen.media.sources.video_file import VideoFileSource
 from streamgen.serving.host import Host
 from streamgen.serving.outputs import Outputs
 from streamgen.serving.stream import Stream
@@ -35,17 +37,27 @@ class Progress:
         return self.num_frames / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
 
-def open_input(spec: str, host: Host, *, plays: int | None = 1) -> FrameSource:
-    """Open what -i names at the rate of the host's streams; `plays` None repeats it for ever."""
-    pipeline = host.pipeline
-    return open_source(
-        spec, clock=pipeline.clock, size=host.picture_size, fps=host.fps, plays=plays
-    )
+def open_input(
+    spec: str, host: Host, *, plays: int | None = 1, in_real_time: bool = False
+) -> FrameSource:
+    """Open what -i names at the rate of the host's streams; `plays` None repeats it for ever.
 
+    A still picture is held for ever, as by a camera before which nothing moves.
+    `in_real_time`: a film gives its frames at their moments, and those that nobody takes then are
+    lost, as with a camera; otherwise it waits for whoever reads it.
+    """
+    clock = host.pipeline.clock
 
-def is_endless(spec: str) -> bool:
-    """Whether what -i names goes on until somebody stops it, though it is played once."""
-    return spec.strip().lower() == "synthetic:"
+    def opened(plays: int | None) -> FrameSource:
+        return open_source(spec, clock=clock, size=host.picture_size, fps=host.fps, plays=plays)
+
+    source = opened(plays)
+    if isinstance(source, VideoFileSource) and source.is_still and plays is not None:
+        source.close()
+        source = opened(None)
+    if in_real_time and not source.facts.is_live:
+        return RealTimeSource(source, clock)
+    return source
 
 
 def play(

@@ -17,6 +17,7 @@ from streamgen.serving.opening import (
     picture_frames,
     save_stream,
 )
+from streamgen.serving.timeline import PromptTimeline
 from streamgen.types import Clip, Frame, PictureSize
 
 
@@ -43,6 +44,8 @@ class Stream:
         max_frames: int | None = None,
         strength: float | None = None,
         fit: Fit = Fit.CROP,
+        mirrored: bool = False,
+        timeline: PromptTimeline | None = None,
         overrides: Sequence[str] = (),
         first: str | Path | None = None,
         resume: str | Path | None = None,
@@ -51,6 +54,8 @@ class Stream:
 
         A text-to-video stream may begin with the picture or the clip of the file `first`, brought
         to its size by `fit`, or go on where another one was when `save` wrote the file `resume`.
+        `timeline` has prompts that take the place of `prompt` at their times in the stream; they
+        are checked now, and ConfigError says which cannot be followed.
         """
         if isinstance(preset, Host) and overrides:
             raise ValueError("overrides belong to the Host that this stream shares")
@@ -61,8 +66,11 @@ class Stream:
                 source.close()
             raise
         self._opening = self._read_opening(first, resume, fit, source)
-        self._source_options = (source, seed, max_frames, strength, fit)
+        self._has_source = source is not None
+        self._seed = seed
+        self._strength = strength
         self._prompt = prompt
+        self._timeline = timeline or PromptTimeline(())
         self._max_frames = max_frames
         self._num_frames = 0
         self._is_closed = False
@@ -73,8 +81,15 @@ class Stream:
             max_frames=max_frames,
             strength=strength,
             fit=fit,
+            mirrored=mirrored,
             opening=self._opening,
         )
+        try:
+            for later in reversed(self._timeline.prompts):
+                self._host.prompt_id(later)
+        except BaseException:
+            self.close()
+            raise
         self._frames: Iterator[Frame] = iter(())
 
     @property
@@ -114,27 +129,41 @@ class Stream:
         self._host.set_prompt(self._opened, prompt)
         self._prompt = prompt
 
+    @property
+    def strength(self) -> float | None:
+        """How far the input may be left, 0 to 1; None: as the preset says."""
+        return self._strength
+
+    @strength.setter
+    def strength(self, strength: float) -> None:
+        """Count from the next chunk on; ConfigError if it is not in 0 to 1 or there is no input.
+
+        Raises ValueError if the stream is closed.
+        """
+        self._check_open()
+        self._host.set_strength(self._opened, strength)
+        self._strength = strength
+
     def reset(self, *, seed: int | None = None) -> None:
         """Begin anew under the current prompt, with another seed if one is given.
 
-        For text-to-video only: an input cannot be played back. Raises ValueError otherwise, and if
-        the stream is closed; ConfigError for an impossible seed, and then the stream goes on.
+        An input is not played back: it goes on where it is. Raises ValueError if the stream is
+        closed; ConfigError for an impossible seed, and then the stream goes on.
         """
         self._check_open()
-        source, first_seed, max_frames, strength, fit = self._source_options
-        if source is not None:
-            raise ValueError("a stream with an input cannot be reset; open another one")
-        if seed is not None:
-            check_seed(seed)
-        self._host.close_session(self._opened)
-        self._opened: OpenSession = self._host.open(
-            self._prompt,
-            seed=first_seed if seed is None else seed,
-            max_frames=max_frames,
-            strength=strength,
-            fit=fit,
-            opening=self._opening,
-        )
+        chosen = self._seed if seed is None else seed
+        if chosen is not None:
+            check_seed(chosen)
+        self._seed = chosen
+        if self._has_source:
+            self._opened: OpenSession = self._host.restart(
+                self._opened, self._prompt, seed=chosen, strength=self._strength
+            )
+        else:
+            self._host.close_session(self._opened)
+            self._opened = self._host.open(
+                self._prompt, seed=chosen, max_frames=self._max_frames, opening=self._opening
+            )
         self._frames = iter(())
         self._num_frames = 0
 
@@ -196,6 +225,9 @@ class Stream:
                 if queue is not None:
                     queue.get(timeout_s=0.0)  # raises the source's error, if it failed
                 break
+            later = self._timeline.due(self._host.next_pts_s(self._opened))
+            if later is not None:
+                self.prompt = later
             self._host.tick()
         raise StopIteration
 

@@ -63,7 +63,9 @@ class SteadySource:
         self._device: Device | None = device
         self._held = first
         self._is_first_due = True
-        self._facts = SourceFacts(picture.size_of(first), fps=device.facts.fps, is_live=True)
+        self._facts = SourceFacts(
+            picture.size_of(first), fps=device.facts.fps, is_endless=True, is_live=True
+        )
         self._start_s: float | None = None
         self._last_pts_s = -LEAST_STEP_S
         self._retry_after_s = FIRST_RETRY_S

@@ -34,7 +34,7 @@ class SyntheticSource:
         """`picture` makes number n in a size; `moving_picture` if None."""
         if min(size.height, size.width) < 1 or fps <= 0:
             raise SourceError(f"no test picture is {size} at {fps:g} frames/s; choose more")
-        self._facts = SourceFacts(size=size, fps=fps)
+        self._facts = SourceFacts(size=size, fps=fps, is_endless=num_frames is None)
         self._clock = clock
         self._num_frames = num_frames
         self._picture = picture or moving_picture

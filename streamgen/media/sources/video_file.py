@@ -49,13 +49,20 @@ class VideoFileSource:
         except BaseException:
             self._file.close()
             raise
-        self._facts = SourceFacts(picture.size_of(first.pixels), fps=fps or self._file.fps)
+        self._facts = SourceFacts(
+            picture.size_of(first.pixels), fps=fps or self._file.fps, is_endless=plays is None
+        )
         pictures = chain([first], pictures)
         self._pictures = iter(pictures) if fps is None else resampled(pictures, fps=fps)
 
     @property
     def facts(self) -> SourceFacts:
         return self._facts
+
+    @property
+    def is_still(self) -> bool:
+        """Whether it is a single picture and not a film."""
+        return self._file.is_still
 
     def read(self) -> Frame | None:
         timed = next(self._pictures, None)

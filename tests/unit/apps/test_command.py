@@ -90,6 +90,12 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> str:
         ([BALL, "--seed", str(2**64)], f"seed {2**64} is not in 0 to"),
         ([BALL, "--strength", "0.5"], "--strength needs an input"),
         ([BALL, "--loop"], "--loop needs an input"),
+        ([BALL, "--mirror"], "--mirror needs an input"),
+        ([BALL, "--realtime"], "--realtime needs an input"),
+        ([BALL, "--prompts", "story.txt"], "cannot read story.txt"),
+        (["--prompts", "-"], "what to show at 0:00? give a PROMPT"),
+        ([BALL, "-i", "webcam:0,size=big"], "size=big is no size"),
+        ([BALL, "-i", "webcam:none"], "no camera is called 'none'"),
         ([BALL, "--fit", "crop"], "--fit needs an input"),
         ([BALL, "-i", "synthetic:8", "--strength", "7"], "strength 7 is not in 0 to 1"),
         ([BALL, "-i", "synthetic:8", "--fit", "wide"], "choose from"),
@@ -260,6 +266,23 @@ def test_a_film_without_a_name_is_named_after_the_prompt_and_replaces_none(folde
         "old.mp4",
         "red-red-red-red-red-red.mp4",
     ]
+
+
+def test_a_film_follows_prompts_with_times_and_needs_no_other(folder: Path):
+    (folder / "story.txt").write_text("0:00 a red ball\n0:00.5 a blue star\n")
+    assert run("--prompts", "story.txt", "-o", "story.mp4", "--frames", "12") == 0
+    assert run("a red ball", "-o", "plain.mp4", "--frames", "12") == 0
+    with av.open(str(folder / "story.mp4")) as story, av.open(str(folder / "plain.mp4")) as plain:
+        pairs = zip(story.decode(video=0), plain.decode(video=0), strict=True)
+        changes = [abs(one.to_ndarray() * 1.0 - two.to_ndarray()).mean() for one, two in pairs]
+    assert max(changes[:8]) < 1 < min(changes[8:])
+
+
+def test_a_still_picture_is_held_until_the_film_is_long_enough(folder: Path):
+    write_video(folder / "still.png", grey_ramp(1), codec="png", pixel_format="rgb24")
+    assert run("a sketch", "-i", "still.png", "-o", "held.mp4", "--frames", "6", "--mirror") == 0
+    assert num_frames(folder / "held.mp4") == 6
+    assert run("a sketch", "-i", "still.png", "-o", "held.gif") == 2
 
 
 def test_words_that_have_no_effect_are_told_and_the_rest_is_shown(

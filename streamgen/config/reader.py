@@ -1,8 +1,9 @@
 """A strict reader: nested tables of plain values -> nested dataclasses.
 
-Knows str, int, float, bool, Literal, tuple[X, ...] and dataclasses of those, and no particular
-settings. Nothing is converted but an integer to a float; nothing is ignored. Complaints are
-ConfigErrors of one line that begin with the origin (a file name) and the dotted key.
+Knows str, int, float, bool, Literal, tuple[X, ...], dataclasses of those and sections that may be
+left out (X | None), and no particular settings. Nothing is converted but an integer to a float;
+nothing is ignored. Complaints are ConfigErrors of one line that begin with the origin (a file name)
+and the dotted key.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from types import NoneType, UnionType
 from typing import Literal, TypeGuard, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from streamgen.errors import ConfigError
@@ -40,7 +42,7 @@ def dotted_keys(kind: type[object], prefix: str = "") -> Iterator[str]:
     hints = get_type_hints(kind)
     for field in _fields(kind):
         yield prefix + field.name
-        hint: object = hints[field.name]
+        hint = _given(hints[field.name])
         if _is_section(hint):
             yield from dotted_keys(hint, f"{prefix}{field.name}.")
 
@@ -82,6 +84,7 @@ class _Reader:
             raise ConfigError(f"{self._origin}: {error}") from None
 
     def _value(self, hint: object, value: object, key: str) -> object:
+        hint = _given(hint)
         if get_origin(hint) is Literal:
             return self._choice(get_args(hint), value, key)
         if get_origin(hint) is tuple:
@@ -140,6 +143,13 @@ def _fields(kind: type[object]) -> tuple[Field[object], ...]:
     if not is_dataclass(kind):
         raise ValueError(f"{kind} is not a dataclass")
     return fields(kind)
+
+
+def _given(hint: object) -> object:
+    """What a value that may be left out is if it is not: X of X | None; other hints as they are."""
+    if get_origin(hint) is UnionType and len(kinds := get_args(hint)) == 2 and kinds[1] is NoneType:
+        return kinds[0]
+    return hint
 
 
 def _is_section(hint: object) -> TypeGuard[type[object]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from streamgen.config.model_files import WanFilesConfig
 from streamgen.errors import ConfigError
 
 Task = Literal["text-to-video", "video-to-video"]
@@ -179,6 +180,7 @@ class StreamConfig:
     cache: CacheConfig
     noise_control: NoiseControlConfig
     engine: EngineConfig
+    wan: WanFilesConfig | None = None  # for family "wan" only, which needs it
 
     def __post_init__(self) -> None:
         if not self.description.strip():
@@ -187,6 +189,11 @@ class StreamConfig:
             )
         if not self.family:
             raise _wrong("family", self.family, "must not be empty", 'write "tiny"')
+        if (self.family == "wan") != (self.wan is not None):
+            raise ConfigError(
+                'section [wan] and family = "wan" need each other; '
+                f"{'remove the section' if self.wan else 'add the section'}"
+            )
         self._check_cache_fits_chunks()
         self._check_start()
 

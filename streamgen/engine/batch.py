@@ -87,7 +87,14 @@ class PromptDropped:
     prompt: PromptId
 
 
-Control = CellsCopied | SlotsDropped | PromptDropped
+@dataclass(frozen=True, slots=True)
+class LorasScaled:
+    """Before the forward, merge LoRAs at these scales (name, scale); others are off."""
+
+    scales: tuple[tuple[str, float], ...]
+
+
+Control = CellsCopied | SlotsDropped | PromptDropped | LorasScaled
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from streamgen.engine.batch import (
     CellsCopied,
     Completed,
     Control,
+    LorasScaled,
     Payload,
     PromptDropped,
     SlotKey,
@@ -139,6 +140,10 @@ class Engine:
         self._book.hold(prompt)
         self._book.release(session.prompt)
         session.prompt = prompt
+
+    def scale_loras(self, scales: Mapping[str, float]) -> None:
+        """From the next tick on, merge LoRAs at these scales, for all sessions; others are off."""
+        self._controls.append(LorasScaled(tuple(scales.items())))
 
     def close(self, session: Session) -> None:
         """End a session at once; its cache rows are free for the next."""

@@ -14,6 +14,7 @@ from streamgen.engine.batch import (
     CellsCopied,
     Completed,
     Control,
+    LorasScaled,
     Payload,
     PromptDropped,
     Row,
@@ -86,6 +87,8 @@ class LocalExecutor:
                 self._slots.drop_session(session)
             case PromptDropped(prompt):
                 self._stage.prompts.drop(prompt)
+            case LorasScaled(scales):
+                self._stage.scale_loras(dict(scales))
 
 
 def equal_shapes(rows: tuple[Row, ...]) -> list[tuple[Row, ...]]:

@@ -5,7 +5,7 @@ Legend: B rows, F latent frames, C channels, H W latent height and width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from streamgen.cache.kv import KVCache
 from streamgen.engine.batch import Row
 from streamgen.engine.prompts import PromptBank
 from streamgen.models.base import CausalDiT
+from streamgen.models.wan.lora import LoraSet
 
 
 class Stage:
@@ -26,6 +27,7 @@ class Stage:
         *,
         device: torch.device,
         blocks: range | None = None,
+        loras: LoraSet | None = None,
     ) -> None:
         """`blocks` of the model are run here, and `cache` has a layer for each of them."""
         self.model = model
@@ -34,6 +36,7 @@ class Stage:
         assert len(self.blocks) == cache.shape.num_layers, "the cache is of another stage"
         self.prompts = PromptBank(model, self.blocks)
         self._device = device
+        self._loras = loras
 
     def forward(self, rows: Sequence[Row], incoming: Tensor) -> Tensor:
         """Run rows that all have the same number of latent frames through this stage.
@@ -55,3 +58,9 @@ class Stage:
         if self.blocks.stop < model.facts.num_blocks:
             return hidden_BLD
         return model.head(hidden_BLD, cond, self.cache.shape.grid)
+
+    def scale_loras(self, scales: Mapping[str, float]) -> None:
+        """Merge LoRAs at other scales; prompts' keys and values follow."""
+        assert self._loras is not None, "there are no LoRAs to scale"
+        self._loras.apply(scales)
+        self.prompts.refresh()

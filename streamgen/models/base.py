@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
@@ -134,14 +134,3 @@ class TextEncoder(Protocol):
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """Words that will have no effect; empty for encoders with an open vocabulary."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ModelBundle:
-    """Everything of one model family: weights in three parts, and what people should know."""
-
-    dit: CausalDiT
-    codec: VideoCodec[Any]
-    text: TextEncoder
-    knowledge: str
-    """One or two sentences on what the model can draw."""

@@ -10,7 +10,7 @@ from streamgen.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-    from streamgen.models.base import ModelBundle
+    from streamgen.models.bundle import ModelBundle
 
     Loader = Callable[[str, torch.device, torch.dtype], ModelBundle]
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 def load_bundle(
     family: str, weights: str, *, device: torch.device, dtype: torch.dtype
 ) -> ModelBundle:
-    """Load a family's model from "package" or a path.
+    """Load a family's model, all of it in one file, from "package" or a path.
 
     Raises ConfigError for an unknown family, CheckpointError for unusable weights.
     """
     if family not in _LOADERS:
-        raise ConfigError(f"family = {family!r} is not known; known: {', '.join(sorted(_LOADERS))}")
+        known = ", ".join(sorted({*_LOADERS, "wan"}))
+        raise ConfigError(f"family = {family!r} is not known; known: {known}")
     return _LOADERS[family](weights, device, dtype)
 
 

@@ -35,11 +35,13 @@ from streamgen.engine.stage import Stage
 from streamgen.engine.start import StreamGeometry
 from streamgen.errors import CapacityError, ConfigError
 from streamgen.metrics.export import Metrics
-from streamgen.models.base import ModelBundle
+from streamgen.models.bundle import ModelBundle
 from streamgen.models.registry import load_bundle
+from streamgen.models.wan.bundle import load_wan
 from streamgen.ops.backend import Backend, choose_backend
 from streamgen.ops.rope import TokenGrid
 from streamgen.scheduling.policy import Policy, Sequential, StreamBatch
+from streamgen.serving.model_files import wan_files
 from streamgen.types import PictureSize
 
 logger = logging.getLogger(__name__)
@@ -76,9 +78,7 @@ def build_pipeline(config: StreamConfig, *, clock: Clock, noise: NoiseSource) ->
     weights, CapacityError if the KV cache does not fit into memory.
     """
     backend = choose_backend(config.model.device, config.model.dtype, config.model.num_threads)
-    bundle = load_bundle(
-        config.family, config.model.weights, device=backend.device, dtype=backend.dtype
-    )
+    bundle = _bundle(config, backend)
     height, width = bundle.codec.facts.latent_size(config.picture.height, config.picture.width)
     schedule = NoiseSchedule(config.denoise.shift)
     recipe = _recipe(config, schedule, bundle)
@@ -86,7 +86,7 @@ def build_pipeline(config: StreamConfig, *, clock: Clock, noise: NoiseSource) ->
     num_rows = recipe.num_cache_rows * config.engine.sessions
     cache = _cache(bundle, recipe, backend, _grid(bundle, height, width), num_rows)
     executor = LocalExecutor(
-        Stage(bundle.dit, cache, device=backend.device),
+        Stage(bundle.dit, cache, device=backend.device, loras=bundle.loras),
         DenoiseSlots(bundle.dit.facts, noise),
         clock,
     )
@@ -154,6 +154,13 @@ def video_start(
             start_sigma = strength
     controller = _noise_controller(config.kind, start_sigma, recipe.ladder)
     return controller, condition_noise if has_condition else None
+
+
+def _bundle(config: StreamConfig, backend: Backend) -> ModelBundle:
+    device, dtype = backend.device, backend.dtype
+    if config.wan is None:
+        return load_bundle(config.family, config.model.weights, device=device, dtype=dtype)
+    return load_wan(wan_files(config.model, config.wan), device=device, dtype=dtype)
 
 
 def _noise_controller(

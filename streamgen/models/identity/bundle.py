@@ -20,11 +20,11 @@ from streamgen.models.base import (
     Conditioning,
     DiTFacts,
     LayerKV,
-    ModelBundle,
     Prediction,
     TextByBlock,
     TextKV,
 )
+from streamgen.models.bundle import ModelBundle
 from streamgen.models.codec_facts import CodecFacts
 from streamgen.ops.rope import TokenGrid
 

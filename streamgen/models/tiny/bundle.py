@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from streamgen.errors import CheckpointError
-from streamgen.models.base import ModelBundle, Prediction
+from streamgen.models.base import Prediction
+from streamgen.models.bundle import ModelBundle
 from streamgen.models.tiny.codec import TinyCodec
 from streamgen.models.tiny.header import FORMAT, PACKAGE_WEIGHTS, TinyHeader, read_header
 from streamgen.models.tiny.text import TinyTextEncoder, Vocabulary

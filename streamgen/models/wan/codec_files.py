@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +17,8 @@ from streamgen.models.wan.vae import WanVae, load_vae
 from streamgen.models.wan.vae_config import WAN_21_VAE, LatentNorm, VaeConfig
 from streamgen.models.weights_file import open_weights
 
+Shapes = Mapping[str, tuple[int, ...]]
+TAE_DECODER_CONVS = (1, 8, 14, 20)  # layers of the decoder that change its width
 VAE_PLACES = ("Wan2.1_VAE.pth", "vae")  # in the published folder, in diffusers' layout
 
 
@@ -24,18 +28,27 @@ def load_vae_file(
     norm: LatentNorm,
     device: torch.device,
     dtype: torch.dtype,
-    config: VaeConfig = WAN_21_VAE,
+    config: VaeConfig | None = None,
 ) -> WanVae:
     """The Wan VAE of a file in either naming, or of a folder that holds a whole model.
 
-    Raises CheckpointError, naming file, key and cause, if it cannot be used; ConfigError if
-    diffusers is not installed.
+    Without a config, the file tells its width (pruned copies are narrower than 96). Raises
+    CheckpointError, naming file, key and cause, if it cannot be used; ConfigError if diffusers is
+    not installed.
     """
     place = Path(path).expanduser()
     if place.is_dir():
         place = next((place / name for name in VAE_PLACES if (place / name).exists()), place)
     source, tensors = _read(place, Kind.VAE, device=device, dtype=dtype)
-    return load_vae(tensors, source=source, config=config, norm=norm, device=device, dtype=dtype)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return load_vae(
+        tensors,
+        source=source,
+        config=config or vae_config_of(shapes),
+        norm=norm,
+        device=device,
+        dtype=dtype,
+    )
 
 
 def load_tae_file(
@@ -43,11 +56,34 @@ def load_tae_file(
     *,
     device: torch.device,
     dtype: torch.dtype,
-    config: TaeConfig = TAEW_21,
+    config: TaeConfig | None = None,
 ) -> TaeCodec:
-    """The tiny autoencoder of a file; CheckpointError, naming file, key and cause, otherwise."""
-    source, tensors = _read(Path(path), Kind.TAE, device=device, dtype=dtype)
-    return load_tae(tensors, source=source, config=config, device=device, dtype=dtype)
+    """The tiny autoencoder of a file; CheckpointError, naming file, key and cause, otherwise.
+
+    Without a config, the file tells its widths.
+    """
+    source, tensors = _read(Path(path).expanduser(), Kind.TAE, device=device, dtype=dtype)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    chosen = config or tae_config_of(shapes)
+    return load_tae(tensors, source=source, config=chosen, device=device, dtype=dtype)
+
+
+def vae_config_of(shapes: Shapes) -> VaeConfig:
+    """Sizes that a VAE's shapes tell; the published ones where they tell nothing."""
+    for name in ("encoder.conv1.weight", "encoder.conv_in.weight"):
+        if len(shape := shapes.get(name, ())) == 5 and shape[0]:
+            return replace(WAN_21_VAE, base_dim=shape[0])
+    return WAN_21_VAE
+
+
+def tae_config_of(shapes: Shapes) -> TaeConfig:
+    """Sizes that a tiny autoencoder's shapes tell; the published ones where they tell nothing."""
+    names = ("encoder.0.weight", *(f"decoder.{layer}.weight" for layer in TAE_DECODER_CONVS))
+    widths = [shape[0] for name in names if len(shape := shapes.get(name, ())) == 4]
+    if len(widths) != len(names) or not all(widths):
+        return TAEW_21
+    encoder, first, second, third, last = widths
+    return replace(TAEW_21, encoder_width=encoder, decoder_widths=(first, second, third, last))
 
 
 def _read(

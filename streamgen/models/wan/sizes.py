@@ -21,6 +21,30 @@ _PUBLISHED = {  # (dim, blocks): name, https://github.com/Wan-Video/Wan2.1 and W
     (5120, 40): "14B",
 }
 
+
+def _published(dim: int, ffn_dim: int, num_heads: int, num_blocks: int) -> WanConfig:
+    """Wan 2.1 text-to-video: 16 latent channels, patches of 2x2, 512 tokens of UMT5-XXL."""
+    return WanConfig(
+        in_dim=16,
+        out_dim=16,
+        dim=dim,
+        ffn_dim=ffn_dim,
+        freq_dim=256,
+        text_dim=4096,
+        text_len=TEXT_LEN,
+        num_heads=num_heads,
+        num_blocks=num_blocks,
+        patch_height=2,
+        patch_width=2,
+        eps=EPS,
+    )
+
+
+PUBLISHED: Mapping[str, WanConfig] = {  # Wan-Video/Wan2.1, wan/configs, wan_t2v_*.py
+    "1.3B": _published(dim=1536, ffn_dim=8960, num_heads=12, num_blocks=30),
+    "14B": _published(dim=5120, ffn_dim=13824, num_heads=40, num_blocks=40),
+}
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 

@@ -37,3 +37,8 @@ def gated_residual(x_BLD: Tensor, update_BLD: Tensor, gate_BFD: Tensor) -> Tenso
     frames = gate_BFD.shape[1]
     update_BFSD = update_BLD.unflatten(1, (frames, -1))
     return x_BLD + (update_BFSD * gate_BFD[:, :, None]).flatten(1, 2)
+
+
+def norm_modulate(x_BLD: Tensor, shift_BFD: Tensor, scale_BFD: Tensor, eps: float) -> Tensor:
+    """LayerNorm without weights, then `modulate`: what every block and the head begin with."""
+    return modulate(layer_norm(x_BLD, eps), shift_BFD, scale_BFD)

@@ -9,6 +9,9 @@ Gain: not measured on a GPU yet; `scripts/gpu_report.py` does, and writes it to 
 Legend: ... any leading axes, E head dim, C stored numbers of a head (E, or E / 2 for 4 bits).
 """
 
+# Triton turns what is annotated constexpr, and whole kernels, into something else than is written:
+# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
+
 from __future__ import annotations
 
 from typing import Protocol

@@ -38,6 +38,11 @@ class RopeTable:
     cos_BL1P: Tensor
     sin_BL1P: Tensor
 
+    @property
+    def phase_BL1P(self) -> Tensor:
+        """cos + i sin, complex64: a rotation as one multiplication."""
+        return torch.complex(self.cos_BL1P, self.sin_BL1P)
+
 
 def axis_dims(head_dim: int) -> tuple[int, int, int]:
     """Split a head's channels over time, height and width, as Wan 2.1 does."""

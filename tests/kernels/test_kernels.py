@@ -131,11 +131,11 @@ def test_pictures_go_in_as_their_definition_says(kernels, draw, dtype):
     assert_same(found, pixels.to_signed(pictures, dtype))
 
 
-@pytest.mark.parametrize("size", [(3, 5), (9, 13)])
-def test_pictures_are_resized_as_their_definition_says(kernels, draw, size):
+@pytest.mark.parametrize(("height", "width"), [(3, 5), (9, 13)])
+def test_pictures_are_resized_as_their_definition_says(kernels, draw, height, width):
     pictures = _pictures(draw, 2, 6, 10)
-    found = kernels.pixels.to_signed_resized(pictures, *size, torch.float32)
-    expected = pixels.to_signed_resized(pictures, *size, torch.float32)
+    found = kernels.pixels.to_signed_resized(pictures, height, width, torch.float32)
+    expected = pixels.to_signed_resized(pictures, height, width, torch.float32)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)  # coordinates in float32
 
 

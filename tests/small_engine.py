@@ -31,6 +31,7 @@ from streamgen.models.base import Prediction
 from streamgen.models.codec_facts import CodecFacts
 from streamgen.models.wan.config import WanConfig
 from streamgen.models.wan.dit import WanDiT
+from streamgen.ops.operations import PLAIN, Operations
 from streamgen.ops.rope import TokenGrid
 from streamgen.scheduling.policy import Policy
 from streamgen.types import Clip, PromptId
@@ -205,13 +206,17 @@ class SmallEngine:
         num_cells: int = 8,
         positions: Positions = Positions.ABSOLUTE,
         max_rows: int = 64,
+        operations: Operations = PLAIN,
     ) -> None:
         self.model = model or small_dit()
+        self.model.use(operations)
         facts = self.model.facts
         shape = CacheShape(
             facts.num_blocks, num_rows, num_cells, facts.num_heads, facts.head_dim, GRID
         )
-        self.cache = KVCache(shape, positions, device=CPU, dtype=torch.float32)
+        self.cache = KVCache(
+            shape, positions, device=CPU, dtype=torch.float32, operations=operations
+        )
         self.stage = Stage(self.model, self.cache, device=CPU)
         self.slots = DenoiseSlots(facts, NOISE)
         self.clock = SimulatedClock()

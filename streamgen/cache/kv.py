@@ -16,9 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from streamgen.cache.recent import Recent
 from streamgen.cache.window import Placement, Positions
-from streamgen.ops.attention import attention
-from streamgen.ops.rope import RopeTable, TokenGrid, rope_table, rotate
+from streamgen.ops.operations import PLAIN, Operations
+from streamgen.ops.qkv import QKNorms, Ring, write
+from streamgen.ops.rope import RopeTable, TokenGrid, rope_table
+
+NUM_PLANS = 64  # kept: with positions relative to the window they come round with its ring
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +67,20 @@ class KVCache:
     """Owns keys and values of all sessions on one stage, allocated once."""
 
     def __init__(
-        self, shape: CacheShape, positions: Positions, *, device: torch.device, dtype: torch.dtype
+        self,
+        shape: CacheShape,
+        positions: Positions,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        operations: Operations = PLAIN,
     ) -> None:
         self.shape = shape
         self._positions = positions
         self._device = device
+        self._operations = operations
+        self._plans: Recent[tuple[tuple[int, ...], tuple[Placement, ...]], CachePlan]
+        self._plans = Recent(NUM_PLANS)
         sizes = (shape.num_rows, shape.num_cells, shape.grid.num_tokens)
         self._store = torch.zeros(
             (shape.num_layers, 2, *sizes, shape.num_heads, shape.head_dim),
@@ -78,6 +91,14 @@ class KVCache:
     def prepare(self, rows: Sequence[int], placements: Sequence[Placement]) -> CachePlan:
         """Turn host placements, one a row of the batch, into indices and tables on the device."""
         assert len(rows) == len(placements)
+        key = (tuple(rows), tuple(placements))
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plan(rows, placements)
+            self._plans.put(key, plan)
+        return plan
+
+    def _plan(self, rows: Sequence[int], placements: Sequence[Placement]) -> CachePlan:
         cells = torch.tensor([placement.write_cells for placement in placements])
         positions_BF = torch.tensor([placement.query_positions for placement in placements])
         return CachePlan(
@@ -89,7 +110,12 @@ class KVCache:
 
     def layer(self, index: int, plan: CachePlan) -> CachedAttention:
         """What block `index` of this stage attends through under a plan."""
-        return CachedAttention(self._store[index], plan, rotates_late=self._rotates_late)
+        return CachedAttention(
+            self._store[index],
+            plan,
+            rotates_late=self._rotates_late,
+            operations=self._operations,
+        )
 
     def copy_cells(self, source: int, targets: Sequence[int], cells: Sequence[int]) -> None:
         """Copy cells of one row to other rows, in all layers."""
@@ -135,25 +161,43 @@ class KVCache:
 class CachedAttention:
     """A LayerKV over one layer of the cache, for the rows of one batch."""
 
-    def __init__(self, store_2RGSNE: Tensor, plan: CachePlan, *, rotates_late: bool) -> None:
-        self._keys_RGSNE, self._values_RGSNE = store_2RGSNE.unbind(0)
+    def __init__(
+        self,
+        store_2RGSNE: Tensor,
+        plan: CachePlan,
+        *,
+        rotates_late: bool,
+        operations: Operations,
+    ) -> None:
+        keys_RGSNE, values_RGSNE = store_2RGSNE.unbind(0)
+        self._ring = Ring(keys_RGSNE, values_RGSNE, plan.rows_B1, plan.cells_BF)
         self._plan = plan
         self._rotates_late = rotates_late
+        self._operations = operations
 
     def attend(self, q_BLNE: Tensor, k_BLNE: Tensor, v_BLNE: Tensor) -> Tensor:
-        plan = self._plan
-        frames = plan.cells_BF.shape[1]
-        q_BLNE = rotate(q_BLNE, plan.query_table)
+        rotate, table = self._operations.rotate, self._plan.query_table
         if not self._rotates_late:
-            k_BLNE = rotate(k_BLNE, plan.query_table)
-        self._keys_RGSNE[plan.rows_B1, plan.cells_BF] = k_BLNE.unflatten(1, (frames, -1))
-        self._values_RGSNE[plan.rows_B1, plan.cells_BF] = v_BLNE.unflatten(1, (frames, -1))
-        parts = [self._attend_run(q_BLNE[run.batch], run) for run in plan.runs]
+            k_BLNE = rotate(k_BLNE, table)
+        write(self._ring, k_BLNE, v_BLNE)
+        return self._attend_window(rotate(q_BLNE, table))
+
+    def attend_projected(
+        self, q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, norms: QKNorms
+    ) -> Tensor:
+        q_BLNE = self._operations.norm_rotate_write(
+            q_BLD, k_BLD, v_BLD, norms, self._plan.query_table, self._ring, not self._rotates_late
+        )
+        return self._attend_window(q_BLNE)
+
+    def _attend_window(self, q_BLNE: Tensor) -> Tensor:
+        """Attention of rotated queries on what their rows hold."""
+        parts = [self._attend_run(q_BLNE[run.batch], run) for run in self._plan.runs]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _attend_run(self, q_BLNE: Tensor, run: Run) -> Tensor:
-        k_BMNE = self._keys_RGSNE[run.rows, : run.num_cells].flatten(1, 2)
-        v_BMNE = self._values_RGSNE[run.rows, : run.num_cells].flatten(1, 2)
+        k_BMNE = self._ring.keys_RGSNE[run.rows, : run.num_cells].flatten(1, 2)
+        v_BMNE = self._ring.values_RGSNE[run.rows, : run.num_cells].flatten(1, 2)
         if run.key_table is not None:
-            k_BMNE = rotate(k_BMNE, run.key_table)
-        return attention(q_BLNE, k_BMNE, v_BMNE)
+            k_BMNE = self._operations.rotate(k_BMNE, run.key_table)
+        return self._operations.attention(q_BLNE, k_BMNE, v_BMNE)

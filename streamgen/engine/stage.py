@@ -6,15 +6,19 @@ Legend: B rows, F latent frames, C channels, H W latent height and width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from streamgen.cache.kv import KVCache
+from streamgen.cache.recent import Recent
 from streamgen.engine.batch import Row
 from streamgen.engine.prompts import PromptBank
-from streamgen.models.base import CausalDiT
+from streamgen.models.base import CausalDiT, Conditioning
 from streamgen.models.wan.lora import LoraSet
+
+NUM_CONDITIONS = 64  # kept; more than any ladder has, few enough for the noise levels of video
 
 
 class Stage:
@@ -37,6 +41,8 @@ class Stage:
         self.prompts = PromptBank(model, self.blocks)
         self._device = device
         self._loras = loras
+        self._conditions: Recent[tuple[tuple[float, int], ...], Conditioning]
+        self._conditions = Recent(NUM_CONDITIONS)
 
     def forward(self, rows: Sequence[Row], incoming: Tensor) -> Tensor:
         """Run rows that all have the same number of latent frames through this stage.
@@ -47,11 +53,7 @@ class Stage:
         """
         model = self.model
         plan = self.cache.prepare([row.cache_row for row in rows], [row.placement for row in rows])
-        timesteps_BF = torch.tensor([[row.level.timestep] * row.num_frames for row in rows])
-        cond = model.condition(
-            timesteps_BF.to(self._device, non_blocking=True),
-            self.prompts.gather([row.prompt for row in rows]),
-        )
+        cond = self._condition(rows)
         hidden_BLD = model.embed(incoming) if self.blocks.start == 0 else incoming
         for layer, index in enumerate(self.blocks):
             hidden_BLD = model.block(index, hidden_BLD, cond, self.cache.layer(layer, plan))
@@ -64,3 +66,15 @@ class Stage:
         assert self._loras is not None, "there are no LoRAs to scale"
         self._loras.apply(scales)
         self.prompts.refresh()
+        self._conditions.clear()
+
+    def _condition(self, rows: Sequence[Row]) -> Conditioning:
+        """The time embedding of a ladder's few timesteps is computed once and kept."""
+        key = tuple((row.level.timestep, row.num_frames) for row in rows)
+        text = self.prompts.gather([row.prompt for row in rows])
+        known = self._conditions.get(key)
+        if known is None:
+            timesteps_BF = torch.tensor([[row.level.timestep] * row.num_frames for row in rows])
+            known = self.model.condition(timesteps_BF.to(self._device, non_blocking=True), ())
+            self._conditions.put(key, known)
+        return replace(known, text=text)

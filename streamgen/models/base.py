@@ -7,13 +7,15 @@ N heads, E head dim, D model dim, T pixel frames.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
 from streamgen.models.codec_facts import CodecFacts
+from streamgen.ops.operations import Operations
+from streamgen.ops.qkv import QKNorms
 from streamgen.ops.rope import TokenGrid
 
 
@@ -64,6 +66,9 @@ class Conditioning:
     """Its projection: shift, scale, gate of self-attention, then of the FFN."""
     text: TextByBlock
     """By a block's number in the whole model; a stage has those of its own blocks."""
+    parts: dict[int, tuple[Tensor, ...]] = field(default_factory=dict[int, tuple[Tensor, ...]])
+    """What blocks made of the modulation, by their numbers: so that who keeps a Conditioning for
+    the next forward at the same timesteps keeps that, too."""
 
 
 class LayerKV(Protocol):
@@ -78,11 +83,26 @@ class LayerKV(Protocol):
         ...
 
 
+@runtime_checkable
+class ProjectedLayerKV(LayerKV, Protocol):
+    """A LayerKV that also takes q and k before their norms, so that one kernel does it all."""
+
+    def attend_projected(
+        self, q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, norms: QKNorms
+    ) -> Tensor:
+        """As `attend` of the normalised q and k; BLNE."""
+        ...
+
+
 class CausalDiT(Protocol):
     """A diffusion transformer in three verbs; a stage is a slice of the middle one."""
 
     @property
     def facts(self) -> DiTFacts: ...
+
+    def use(self, operations: Operations) -> None:
+        """Run on these operations from now on; on the definitions until it is called."""
+        ...
 
     def grid(self, height: int, width: int) -> TokenGrid:
         """Token grid of one latent frame of height x width latents."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from streamgen.errors import ConfigError
+from streamgen.ops.operations import PLAIN, Operations
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +25,13 @@ class Backend:
 
     device: torch.device
     dtype: torch.dtype
+    operations: Operations = PLAIN
 
 
 def choose_backend(device: str, dtype: str, num_threads: int) -> Backend:
     """Settle "auto" and set the number of CPU threads (0: one a core of this process).
 
-    Raises ConfigError if a device was asked for that is not there.
+    Raises ConfigError if a device was asked for that is not there, or STREAMGEN_KERNELS is wrong.
     """
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
@@ -42,7 +44,51 @@ def choose_backend(device: str, dtype: str, num_threads: int) -> Backend:
     if chosen.type == "cpu":
         torch.set_num_threads(num_threads or _num_cores())
     logger.info("device: %s, %s, %d CPU threads", chosen, precision, torch.get_num_threads())
-    return Backend(chosen, precision)
+    return Backend(chosen, precision, choose_operations(chosen, precision))
+
+
+def choose_operations(device: torch.device, dtype: torch.dtype) -> Operations:
+    """The fastest table of operations for a device; the definitions with STREAMGEN_KERNELS=off.
+
+    Raises ConfigError if STREAMGEN_KERNELS is neither "auto" nor "off".
+    """
+    wanted = os.environ.get("STREAMGEN_KERNELS", "auto")
+    if wanted not in ("auto", "off"):
+        raise ConfigError(f'STREAMGEN_KERNELS = "{wanted}" is neither auto nor off; unset it')
+    if wanted == "off":
+        chosen, reason = PLAIN, "STREAMGEN_KERNELS=off"
+    elif device.type == "cuda":
+        chosen, reason = _kernels()
+    elif dtype is torch.float32:
+        from streamgen.ops.few_calls import FEW_CALLS
+
+        chosen, reason = FEW_CALLS, "float32 on a CPU"
+    else:
+        chosen, reason = PLAIN, f"{dtype} on a CPU"
+    logger.info("operations: %s (%s)", chosen.name, reason)
+    return chosen
+
+
+def _kernels() -> tuple[Operations, str]:
+    """The Triton kernels, or the definitions where Triton or the kernels are not installed."""
+    try:
+        from streamgen_kernels import adaln, flow_step, kv_quantise, pixels, rope_kv_write
+    except ImportError as error:
+        return PLAIN, f"no kernels: {error}"
+    operations = Operations(
+        name="triton",
+        attention=PLAIN.attention,
+        norm_modulate=adaln.norm_modulate,
+        gated_residual=adaln.gated_residual,
+        rotate=rope_kv_write.rotate,
+        norm_rotate_write=rope_kv_write.norm_rotate_write,
+        flow_step=flow_step.flow_step,
+        quantise=kv_quantise.quantise,
+        dequantise=kv_quantise.dequantise,
+        to_signed=pixels.to_signed,
+        to_bytes=pixels.to_bytes,
+    )
+    return operations, "Triton kernels on a GPU"
 
 
 def _fast_dtype(device: torch.device) -> torch.dtype:

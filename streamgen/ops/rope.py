@@ -8,7 +8,7 @@ H, W token grid of one latent frame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -37,11 +37,11 @@ class RopeTable:
 
     cos_BL1P: Tensor
     sin_BL1P: Tensor
+    phase_BL1P: Tensor = field(init=False)
+    """cos + i sin, complex64: a rotation as one multiplication."""
 
-    @property
-    def phase_BL1P(self) -> Tensor:
-        """cos + i sin, complex64: a rotation as one multiplication."""
-        return torch.complex(self.cos_BL1P, self.sin_BL1P)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "phase_BL1P", torch.complex(self.cos_BL1P, self.sin_BL1P))
 
 
 def axis_dims(head_dim: int) -> tuple[int, int, int]:

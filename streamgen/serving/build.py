@@ -79,6 +79,7 @@ def build_pipeline(config: StreamConfig, *, clock: Clock, noise: NoiseSource) ->
     """
     backend = choose_backend(config.model.device, config.model.dtype, config.model.num_threads)
     bundle = _bundle(config, backend)
+    bundle.dit.use(backend.operations)
     height, width = bundle.codec.facts.latent_size(config.picture.height, config.picture.width)
     schedule = NoiseSchedule(config.denoise.shift)
     recipe = _recipe(config, schedule, bundle)
@@ -247,7 +248,13 @@ def _cache(
     size_gb = shape.size_bytes(backend.dtype) / 1e9
     logger.info("KV cache: %d rows, %.3f GB", num_rows, size_gb)
     try:
-        return KVCache(shape, recipe.positions, device=backend.device, dtype=backend.dtype)
+        return KVCache(
+            shape,
+            recipe.positions,
+            device=backend.device,
+            dtype=backend.dtype,
+            operations=backend.operations,
+        )
     except (MemoryError, RuntimeError) as error:
         raise CapacityError(
             f"the KV cache needs {size_gb:.1f} GB for {num_rows} rows and there is not so much; "

@@ -26,6 +26,7 @@ from streamgen.models.base import (
 )
 from streamgen.models.bundle import ModelBundle
 from streamgen.models.codec_facts import CodecFacts
+from streamgen.ops.operations import Operations
 from streamgen.ops.rope import TokenGrid
 
 STRIDE = 2  # so pictures of even sizes, as all outputs want them
@@ -66,6 +67,9 @@ class IdentityDiT:
         text_dim=1,
         prediction=Prediction.CLEAN,
     )
+
+    def use(self, operations: Operations) -> None:
+        """There is nothing to run."""
 
     def grid(self, height: int, width: int) -> TokenGrid:
         return TokenGrid(height, width)

@@ -16,10 +16,19 @@ import torch.nn.functional as functional
 from einops import rearrange
 from torch import Tensor, nn
 
-from streamgen.models.base import Conditioning, DiTFacts, LayerKV, Prediction, TextByBlock, TextKV
+from streamgen.models.base import (
+    Conditioning,
+    DiTFacts,
+    LayerKV,
+    Prediction,
+    ProjectedLayerKV,
+    TextByBlock,
+    TextKV,
+)
 from streamgen.models.wan.config import WanConfig
-from streamgen.ops.attention import attention
-from streamgen.ops.modulation import gated_residual, layer_norm, modulate, rms_norm
+from streamgen.ops.modulation import rms_norm
+from streamgen.ops.operations import PLAIN, Operations
+from streamgen.ops.qkv import QKNorms
 from streamgen.ops.rope import TokenGrid
 
 
@@ -76,6 +85,7 @@ class Block(nn.Module):
     def __init__(self, config: WanConfig) -> None:
         super().__init__()
         self.eps = config.eps
+        self.operations = PLAIN
         self.self_attn = Projections(config)
         self.norm3 = nn.LayerNorm(config.dim, eps=config.eps)
         self.cross_attn = Projections(config)
@@ -86,18 +96,32 @@ class Block(nn.Module):
         )
         self.modulation = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim**0.5)
 
-    def forward(self, x_BLD: Tensor, modulation_BF6D: Tensor, text: TextKV, kv: LayerKV) -> Tensor:
-        parts = (self.modulation[:, None] + modulation_BF6D).to(x_BLD.dtype).unbind(2)
+    def parts(self, modulation_BF6D: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Shift, scale, gate of self-attention, then of the FFN: [B, F, D] each."""
+        return (self.modulation[:, None] + modulation_BF6D).to(dtype).unbind(2)
+
+    def forward(
+        self, x_BLD: Tensor, parts: tuple[Tensor, ...], text: TextKV, kv: LayerKV
+    ) -> Tensor:
+        operations = self.operations
         attn_shift, attn_scale, attn_gate, ffn_shift, ffn_scale, ffn_gate = parts
-        attended = modulate(layer_norm(x_BLD, self.eps), attn_shift, attn_scale)
-        k_BLNE, v_BLNE = self.self_attn.key_value(attended)
-        y_BLNE = kv.attend(self.self_attn.query(attended), k_BLNE, v_BLNE)
-        x_BLD = gated_residual(x_BLD, self.self_attn.o(y_BLNE.flatten(2)), attn_gate)
+        attended = operations.norm_modulate(x_BLD, attn_shift, attn_scale, self.eps)
+        y_BLNE = self._attend(attended, kv)
+        x_BLD = operations.gated_residual(x_BLD, self.self_attn.o(y_BLNE.flatten(2)), attn_gate)
         q_BLNE = self.cross_attn.query(self.norm3(x_BLD))
-        y_BLNE = attention(q_BLNE, text.k_BMNE, text.v_BMNE)
+        y_BLNE = operations.attention(q_BLNE, text.k_BMNE, text.v_BMNE)
         x_BLD = x_BLD + self.cross_attn.o(y_BLNE.flatten(2))
-        y_BLD = self.ffn(modulate(layer_norm(x_BLD, self.eps), ffn_shift, ffn_scale))
-        return gated_residual(x_BLD, y_BLD, ffn_gate)
+        y_BLD = self.ffn(operations.norm_modulate(x_BLD, ffn_shift, ffn_scale, self.eps))
+        return operations.gated_residual(x_BLD, y_BLD, ffn_gate)
+
+    def _attend(self, x_BLD: Tensor, kv: LayerKV) -> Tensor:
+        """Self-attention; norm, rotation and write are one operation where the memory can."""
+        attn = self.self_attn
+        if isinstance(kv, ProjectedLayerKV):
+            norms = QKNorms(attn.norm_q.weight, attn.norm_k.weight, attn.norm_q.eps)
+            return kv.attend_projected(attn.q(x_BLD), attn.k(x_BLD), attn.v(x_BLD), norms)
+        k_BLNE, v_BLNE = attn.key_value(x_BLD)
+        return kv.attend(attn.query(x_BLD), k_BLNE, v_BLNE)
 
 
 class Head(nn.Module):
@@ -106,6 +130,7 @@ class Head(nn.Module):
     def __init__(self, config: WanConfig) -> None:
         super().__init__()
         self.config = config
+        self.operations = PLAIN
         patch = config.patch_height * config.patch_width
         self.head = nn.Linear(config.dim, patch * config.out_dim)
         self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
@@ -113,8 +138,8 @@ class Head(nn.Module):
     def forward(self, hidden_BLD: Tensor, cond: Conditioning, grid: TokenGrid) -> Tensor:
         parts = self.modulation[:, None] + cond.time_BFD[:, :, None]
         shift_BFD, scale_BFD = parts.to(hidden_BLD.dtype).unbind(2)
-        normed_BLD = layer_norm(hidden_BLD, self.config.eps)
-        patches = self.head(modulate(normed_BLD, shift_BFD, scale_BFD))
+        eps = self.config.eps
+        patches = self.head(self.operations.norm_modulate(hidden_BLD, shift_BFD, scale_BFD, eps))
         return rearrange(
             patches,
             "b (f h w) (p q c) -> b f c (h p) (w q)",
@@ -170,6 +195,11 @@ class WanDiT(nn.Module):
             prediction=self.prediction,
         )
 
+    def use(self, operations: Operations) -> None:
+        """Run on these operations from now on; on the definitions until this is called."""
+        for part in (*self.blocks, self.head):
+            cast(Block | Head, part).operations = operations
+
     def grid(self, height: int, width: int) -> TokenGrid:
         """Token grid of a latent frame; ValueError if patches do not tile it."""
         config = self.config
@@ -203,4 +233,8 @@ class WanDiT(nn.Module):
         return TextKV(k_BMNE, v_BMNE)
 
     def block(self, index: int, hidden_BLD: Tensor, cond: Conditioning, kv: LayerKV) -> Tensor:
-        return self.blocks[index](hidden_BLD, cond.modulation_BF6D, cond.text[index], kv)
+        block = cast(Block, self.blocks[index])
+        parts = cond.parts.get(index)
+        if parts is None:
+            parts = cond.parts[index] = block.parts(cond.modulation_BF6D, hidden_BLD.dtype)
+        return block(hidden_BLD, parts, cond.text[index], kv)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from streamgen.cache import kv as kv_module
 from streamgen.cache.kv import CacheShape, KVCache
 from streamgen.cache.window import Positions, RollingWindow
 from streamgen.models.full_sequence import forward_full
 from streamgen.models.wan.dit import WanDiT
+from streamgen.ops.operations import PLAIN, Operations
 from tests.slow_rollout import SlowRow
 from tests.small_engine import CHANNELS, CPU, GRID, NOISE, SIZE, small_dit, small_recipe, text
 
@@ -19,10 +21,17 @@ MODEL = small_dit()
 TIMESTEP = 600.0
 
 
-def new_cache(model: WanDiT, positions: Positions, *, rows: int, cells: int) -> KVCache:
+def new_cache(
+    model: WanDiT,
+    positions: Positions,
+    *,
+    rows: int,
+    cells: int,
+    operations: Operations = PLAIN,
+) -> KVCache:
     facts = model.facts
     shape = CacheShape(facts.num_blocks, rows, cells, facts.num_heads, facts.head_dim, GRID)
-    return KVCache(shape, positions, device=CPU, dtype=torch.float32)
+    return KVCache(shape, positions, device=CPU, dtype=torch.float32, operations=operations)
 
 
 def latents(seed: int, num_frames: int) -> Tensor:
@@ -173,18 +182,17 @@ def test_rows_at_different_fill_share_a_forward() -> None:
         torch.testing.assert_close(output, alone[0], **CLOSE)
 
 
-def test_attention_reads_slices_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_reads_slices_of_the_store() -> None:
     """Rows in a run are read where they lie: no copy of the keys and values is made."""
-    cache = new_cache(MODEL, Positions.ABSOLUTE, rows=4, cells=4)
-    storage = cache._store.untyped_storage().data_ptr()
     seen: list[bool] = []
 
     def spying(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         seen.append(all(x.untyped_storage().data_ptr() == storage for x in (k, v)))
-        return attention(q, k, v)
+        return PLAIN.attention(q, k, v)
 
-    attention = kv_module.attention
-    monkeypatch.setattr(kv_module, "attention", spying)
+    operations = replace(PLAIN, attention=spying)
+    cache = new_cache(MODEL, Positions.ABSOLUTE, rows=4, cells=4, operations=operations)
+    storage = cache._store.untyped_storage().data_ptr()
     stream(cache, [1, 2, 3], sinks=1, ring=3, size=1, num_chunks=6)
     assert len(seen) == 6 * MODEL.facts.num_blocks
     assert all(seen)

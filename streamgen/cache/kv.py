@@ -22,7 +22,7 @@ from streamgen.ops.operations import PLAIN, Operations
 from streamgen.ops.qkv import QKNorms, Ring, write
 from streamgen.ops.rope import RopeTable, TokenGrid, rope_table
 
-NUM_PLANS = 64  # kept: with positions relative to the window they come round with its ring
+NUM_PLANS = 16  # kept: with positions relative to the window they come round with its ring
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,8 @@ class KVCache:
     def prepare(self, rows: Sequence[int], placements: Sequence[Placement]) -> CachePlan:
         """Turn host placements, one a row of the batch, into indices and tables on the device."""
         assert len(rows) == len(placements)
+        if not self._rotates_late:
+            return self._plan(rows, placements)  # positions of a stream never come again
         key = (tuple(rows), tuple(placements))
         plan = self._plans.get(key)
         if plan is None:

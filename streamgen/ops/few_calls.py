@@ -38,12 +38,13 @@ def gated_residual(x_BLD: Tensor, update_BLD: Tensor, gate_BFD: Tensor) -> Tenso
     frames = gate_BFD.shape[1]
     if frames == 1:
         return torch.addcmul(x_BLD, update_BLD, gate_BFD)
-    parts = (x.unflatten(1, (frames, -1)) for x in (x_BLD, update_BLD))
-    return torch.addcmul(*parts, gate_BFD[:, :, None]).flatten(1, 2)
+    x_BFSD, update_BFSD = (x.unflatten(1, (frames, -1)) for x in (x_BLD, update_BLD))
+    return torch.addcmul(x_BFSD, update_BFSD, gate_BFD[:, :, None]).flatten(1, 2)
 
 
 def rotate(x_BLNE: Tensor, table: RopeTable) -> Tensor:
     """A pair of channels is a complex number, and its rotation one multiplication."""
+    assert table.phase_BL1P is not None, "the table is not on a CPU"
     pairs_BLNP = torch.view_as_complex(x_BLNE.unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs_BLNP * table.phase_BL1P).flatten(-2)
 

@@ -37,11 +37,13 @@ class RopeTable:
 
     cos_BL1P: Tensor
     sin_BL1P: Tensor
-    phase_BL1P: Tensor = field(init=False)
-    """cos + i sin, complex64: a rotation as one multiplication."""
+    phase_BL1P: Tensor | None = field(init=False)
+    """cos + i sin, complex64: a rotation as one multiplication. On a CPU only."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "phase_BL1P", torch.complex(self.cos_BL1P, self.sin_BL1P))
+        is_used = self.cos_BL1P.device.type == "cpu"
+        phase = torch.complex(self.cos_BL1P, self.sin_BL1P) if is_used else None
+        object.__setattr__(self, "phase_BL1P", phase)
 
 
 def axis_dims(head_dim: int) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from streamgen.cache.window import Positions
 from streamgen.errors import ConfigError
@@ -12,21 +13,20 @@ from streamgen.scheduling.policy import StreamBatch
 from tests.small_engine import SmallEngine, small_dit, small_recipe
 
 CPU = torch.device("cpu")
-CLOSE = {"rtol": 1e-5, "atol": 2e-6}
+
+
+def assert_close(found: Tensor, expected: Tensor, *, atol: float = 2e-6) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=atol)
 
 
 @pytest.mark.parametrize(("rows", "frames"), [(1, 1), (3, 1), (1, 2), (2, 3)])
 def test_modulation_in_few_calls_is_its_definition(rows: int, frames: int) -> None:
     x, update = torch.randn(rows, 4 * frames, 8), torch.randn(rows, 4 * frames, 8)
     shift, scale = torch.randn(rows, frames, 8), torch.randn(rows, frames, 8)
-    torch.testing.assert_close(
-        FEW_CALLS.norm_modulate(x, shift, scale, 1e-6),
-        PLAIN.norm_modulate(x, shift, scale, 1e-6),
-        **CLOSE,
+    assert_close(
+        FEW_CALLS.norm_modulate(x, shift, scale, 1e-6), PLAIN.norm_modulate(x, shift, scale, 1e-6)
     )
-    torch.testing.assert_close(
-        FEW_CALLS.gated_residual(x, update, shift), PLAIN.gated_residual(x, update, shift), **CLOSE
-    )
+    assert_close(FEW_CALLS.gated_residual(x, update, shift), PLAIN.gated_residual(x, update, shift))
 
 
 @pytest.mark.parametrize("positions", list(Positions))
@@ -42,7 +42,7 @@ def test_streams_in_few_calls_are_those_of_the_definitions(positions: Positions)
         engine.finish(*streams)
         latents[operations.name] = [latent for stream in streams for latent in stream.latents]
     for one, other in zip(latents["plain"], latents["few calls"], strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=2e-5)
+        assert_close(one, other, atol=2e-5)
 
 
 def test_kernels_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:

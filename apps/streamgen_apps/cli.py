@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="streamgen", description="Real-time streaming video diffusion.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_webcam(commands)
     presets = commands.add_parser("presets", help="list the presets and what they are for")
     presets.set_defaults(command=_presets)
     return parser
@@ -109,6 +110,49 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     run.add_argument("--seed", type=int, metavar="N", help="same seed, same video")
     run.add_argument("--zoom", type=int, default=1, metavar="N", help="enlarge the output N times")
     run.set_defaults(command=_run)
+
+
+def _add_webcam(commands: argparse._SubParsersAction[_Parser]) -> None:
+    page = commands.add_parser(
+        "webcam",
+        help="a page that restyles your camera while it runs",
+        description="Serve a page that restyles the visitor's camera, or draws from words.",
+        allow_abbrev=False,
+    )
+    page.add_argument("--host", default="127.0.0.1", help="address to listen on; 127.0.0.1")
+    page.add_argument("--port", type=int, default=7860, metavar="N", help="0 takes a free one")
+    page.add_argument(
+        "--token", metavar="SECRET", help="what visitors must know; made if --host is not local"
+    )
+    page.add_argument(
+        "--https", action="store_true", help="with a certificate of its own, for phones' cameras"
+    )
+    page.add_argument("--certificate", metavar="FILE", help="PEM certificate for HTTPS")
+    page.add_argument("--key", metavar="FILE", help="PEM key of the certificate")
+    page.add_argument(
+        "--max-sessions", type=int, metavar="N", help="visitors at once; others wait in line"
+    )
+    page.add_argument(
+        "--preset",
+        action="append",
+        metavar="NAME",
+        help="a preset's name or a .toml file; may be given again; the tiny ones if left out",
+    )
+    page.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change a setting of every preset, as engine.sessions=8; may be given again",
+    )
+    page.set_defaults(command=_webcam)
+
+
+def _webcam(options: argparse.Namespace) -> int:
+    from streamgen_apps.webcam import webcam
+
+    return webcam(options)
 
 
 def _run(options: argparse.Namespace) -> int:

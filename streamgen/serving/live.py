@@ -194,6 +194,11 @@ class LiveHost:
             self._refuse_calls()
         return future
 
+    @property
+    def is_running(self) -> bool:
+        """Whether models are loaded and the thread lives."""
+        return self._thread.is_alive() and len(self._hosts) == len(self._make)
+
     def num_streams(self) -> int:
         return len(self._streams)
 

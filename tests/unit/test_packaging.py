@@ -68,3 +68,9 @@ def test_a_wheel_holds_the_weights_of_the_tiny_model(unpacked: Path):
     written = {path.name for path in (ROOT / folder).glob("*") if path.is_file()}
     packed = {path.name for path in (unpacked / folder).glob("*")}
     assert packed == written
+
+
+def test_a_wheel_holds_the_page_of_the_webcam_command(unpacked: Path):
+    written = {path.name for path in (ROOT / "apps/streamgen_apps/page").iterdir()}
+    packed = {path.name for path in (unpacked / "streamgen_apps/page").iterdir()}
+    assert packed == written >= {"main.js", "stage.css", "stage.html"}

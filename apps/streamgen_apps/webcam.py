@@ -1,0 +1,171 @@
+"""`streamgen webcam`: a page that restyles the visitor's camera while it runs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import socket
+import ssl
+import sys
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from streamgen.clock import MonotonicClock
+from streamgen.errors import ConfigError, SinkError
+from streamgen.serving.host import Host
+from streamgen.serving.interrupts import Interrupts
+from streamgen.serving.live import LiveHost, PresetFacts
+
+PRESETS = ("tiny-cpu-v2v", "tiny-cpu")
+GOODBYE_S = 2  # that open pages have when the server ends
+
+
+def webcam(options: argparse.Namespace) -> int:
+    """Serve the page until Ctrl-C; returns the exit code."""
+    logging.basicConfig(format="streamgen: %(message)s", level=logging.WARNING)
+    _check_packages()
+    from streamgen.serving.gateway.access import is_loopback, new_token
+
+    token: str | None = options.token
+    if token is not None and not token.strip():
+        raise ConfigError("--token is empty; give a secret, or leave it out to have one made")
+    if token is None and not is_loopback(options.host):
+        token = new_token()
+    if options.max_sessions is not None and options.max_sessions < 1:
+        raise ConfigError(f"--max-sessions {options.max_sessions} lets nobody in; give at least 1")
+    clock = MonotonicClock()
+    names: list[str] = options.preset or list(PRESETS)
+    make = {name: partial(Host, name, overrides=options.overrides, clock=clock) for name in names}
+    listener = _listen(options.host, options.port)
+    with contextlib.closing(listener), Interrupts(), contextlib.ExitStack() as stack:
+        certificate = _certificate(options, stack)
+        host = LiveHost(make, clock=clock)
+        stack.callback(host.stop)
+        print(f"streamgen: loading {', '.join(names)}", file=sys.stderr)
+        presets = host.start()
+        with contextlib.suppress(KeyboardInterrupt):
+            _serve(host, presets, options, listener, token, certificate, clock)
+    return 0
+
+
+def _serve(
+    host: LiveHost,
+    presets: tuple[PresetFacts, ...],
+    options: argparse.Namespace,
+    listener: socket.socket,
+    token: str | None,
+    certificate: tuple[Path, Path] | None,
+    clock: MonotonicClock,
+) -> None:
+    import uvicorn
+
+    from streamgen.serving.gateway.access import AccessControl
+    from streamgen.serving.gateway.server import MAX_MESSAGE_BYTES, Gateway, make_app
+    from streamgen_apps.webcam_page import add_page
+
+    num_places = options.max_sessions
+    if num_places is None:
+        num_places = min(facts.sessions for facts in presets)
+    for facts in presets:
+        if num_places > facts.sessions:
+            raise ConfigError(
+                f"--max-sessions {num_places} is more than the {facts.sessions} that preset "
+                f"{facts.name} has memory for; add --set engine.sessions={num_places}"
+            )
+    gateway = Gateway(
+        host, {facts.name: facts for facts in presets}, num_places=num_places, clock=clock
+    )
+    app = add_page(make_app(gateway), presets)
+    config = uvicorn.Config(
+        AccessControl(app, token=token, is_https=certificate is not None),
+        log_level="warning",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=5,
+        ws_ping_timeout=5,
+        timeout_graceful_shutdown=GOODBYE_S,
+        ssl_certfile=None if certificate is None else str(certificate[0]),
+        ssl_keyfile=None if certificate is None else str(certificate[1]),
+    )
+    _tell_addresses(options, listener, token, is_https=certificate is not None)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _check_packages() -> None:
+    needed = ("gradio", "fastapi", "uvicorn", "websockets")
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"the page needs {', '.join(missing)}; install it: pip install 'streamgen[webcam]'"
+        )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before models are loaded, so that a taken one is told at once."""
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port {port} is not in 0 to 65535; choose another")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError as error:
+        raise SinkError(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another --port or "
+            f"--host"
+        ) from error
+    return listener
+
+
+def _certificate(
+    options: argparse.Namespace, stack: contextlib.ExitStack
+) -> tuple[Path, Path] | None:
+    """Certificate and key files, or None for plain HTTP; own ones live as long as the server."""
+    if options.certificate or options.key:
+        if not (options.certificate and options.key):
+            raise ConfigError("--certificate and --key belong together; give both or --https")
+        files = Path(options.certificate), Path(options.key)
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*files)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"{files[0]} and {files[1]} are no certificate: {error}") from error
+        return files
+    if not options.https:
+        return None
+    from streamgen.serving.gateway.certificate import self_signed
+
+    return stack.enter_context(self_signed(options.host))
+
+
+def _tell_addresses(
+    options: argparse.Namespace, listener: socket.socket, token: str | None, *, is_https: bool
+) -> None:
+    from streamgen.serving.gateway.access import is_loopback
+
+    scheme = "https" if is_https else "http"
+    port = listener.getsockname()[1]
+    query = "" if token is None else f"/?token={token}"
+    shown = _reachable_name(options.host)
+    shown = f"[{shown}]" if ":" in shown else shown
+    print(f"streamgen: open {scheme}://{shown}:{port}{query}", flush=True)
+    if not is_https and not is_loopback(options.host):
+        print(
+            "streamgen: over plain http other devices get no camera; add --https", file=sys.stderr
+        )
+    if is_https and not options.certificate:
+        print(
+            "streamgen: the certificate is self-made, so browsers warn once; go on to the page",
+            file=sys.stderr,
+        )
+
+
+def _reachable_name(host: str) -> str:
+    """An address that others can open, where `host` means all of this machine's."""
+    if host not in ("0.0.0.0", "::"):
+        return host
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing: it only asks which way packets would go
+        return probe.getsockname()[0]
+    return socket.gethostname()

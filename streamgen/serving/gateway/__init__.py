@@ -1,0 +1,1 @@
+"""Live streams over a network: messages, access, places, and two ways to carry pictures."""

@@ -1,7 +1,8 @@
 """From what a user writes after -o to a sink that can be opened, and opened again.
 
     -o film.mp4   -o -   -o y4m:   -o raw:   -o null:   -o rtmp://host/live/key   -o stream.m3u8
-    -o virtualcam:
+    -o virtualcam:   -o preview:   -o mjpeg://127.0.0.1:8090   -o whep://127.0.0.1:8091
+    -o whip:https://host/whip/room
 
 One table: a new scheme is one entry. What says nothing known is a ConfigError, raised before
 anything is opened; what names something that cannot be opened is a SinkError.
@@ -16,15 +17,26 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
+from streamgen.clock import Clock, MonotonicClock
 from streamgen.errors import SinkError
 from streamgen.media.outlet import Pace, SinkPlan
 from streamgen.media.sink import FrameSink, writing_failed
 from streamgen.media.sinks.encoding import ENCODINGS
-from streamgen.media.sinks.network import FORMATS, NetworkSink, network_target
+from streamgen.media.sinks.mjpeg import MjpegSink
+from streamgen.media.sinks.network import (
+    FORMATS,
+    NetworkSink,
+    name_without_secrets,
+    network_target,
+)
 from streamgen.media.sinks.null import NullSink
 from streamgen.media.sinks.pipe import RawPipeSink, Y4mPipeSink
+from streamgen.media.sinks.preview import PreviewSink
 from streamgen.media.sinks.video_file import VideoFileSink, check_ending
+from streamgen.media.sinks.viewers import page_address
 from streamgen.media.sinks.virtual_camera import CAMERA_FPS, VirtualCameraSink
+from streamgen.media.sinks.whep import WhepSink
+from streamgen.media.sinks.whip import WhipSink, whip_target
 from streamgen.media.sources.options import NamedSource
 from streamgen.media.specs import nothing_after, path_of, split_spec
 from streamgen.types import PictureSize
@@ -39,11 +51,12 @@ class SinkWishes:
 
     size: PictureSize
     fps: float
+    clock: Clock
 
 
-def plan_sink(spec: str, *, size: PictureSize, fps: float) -> SinkPlan:
+def plan_sink(spec: str, *, size: PictureSize, fps: float, clock: Clock | None = None) -> SinkPlan:
     """Understand what -o names. Raises ConfigError; opens nothing."""
-    wishes = SinkWishes(size=size, fps=fps)
+    wishes = SinkWishes(size=size, fps=fps, clock=clock or MonotonicClock())
     scheme, rest = split_spec("-o", spec, SINK_SCHEMES, others=("-", "a file", *ENCODINGS))
     if scheme is not None:
         return SINK_SCHEMES[scheme](spec, rest, wishes)
@@ -110,6 +123,40 @@ def _plan_virtual_camera(spec: str, rest: str, wishes: SinkWishes) -> SinkPlan:
     return SinkPlan(spec.partition(",")[0], opened, Pace.CONSTANT, fps=fps, reopens=True)
 
 
+def _plan_mjpeg(spec: str, rest: str, wishes: SinkWishes) -> SinkPlan:
+    del rest
+    address = page_address(spec)
+    return SinkPlan(_page_name(spec), lambda: MjpegSink(address, wishes.size), Pace.SHOWN)
+
+
+def _plan_whep(spec: str, rest: str, wishes: SinkWishes) -> SinkPlan:
+    del rest
+    address = page_address(spec)
+    return SinkPlan(
+        _page_name(spec), lambda: WhepSink(address, wishes.size, wishes.clock), Pace.CONSTANT
+    )
+
+
+def _plan_whip(spec: str, rest: str, wishes: SinkWishes) -> SinkPlan:
+    del spec
+    target = whip_target(rest)
+    return SinkPlan(
+        f"whip:{name_without_secrets(target.url)}",
+        lambda: WhipSink(target, wishes.size, wishes.clock),
+        Pace.CONSTANT,
+        reopens=True,
+    )
+
+
+def _page_name(spec: str) -> str:
+    return spec.partition("?")[0].rstrip("/")
+
+
+def _plan_preview(spec: str, rest: str, wishes: SinkWishes) -> SinkPlan:
+    nothing_after("preview", rest)
+    return SinkPlan(spec, lambda: PreviewSink(wishes.size, fps=wishes.fps), Pace.SHOWN)
+
+
 def _standard_output() -> BinaryIO:
     """A stream of its own, so that a pipe broken here leaves nothing unsent in sys.stdout."""
     try:
@@ -127,5 +174,9 @@ SINK_SCHEMES: Mapping[str, Callable[[str, str, SinkWishes], SinkPlan]] = {
     "raw": _plan_raw,
     "y4m": _plan_y4m,
     "virtualcam": _plan_virtual_camera,
+    "preview": _plan_preview,
+    "mjpeg": _plan_mjpeg,
+    "whep": _plan_whep,
+    "whip": _plan_whip,
     **dict.fromkeys((scheme for scheme in FORMATS if scheme != "hls"), _plan_url),
 }

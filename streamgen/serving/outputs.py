@@ -60,7 +60,9 @@ class Outputs:
         self._clock = clock
         self._size = PictureSize(size.height * zoom, size.width * zoom)
         self._fps = fps
-        plans = _different([plan_sink(spec, size=self._size, fps=fps) for spec in specs])
+        plans = _different(
+            [plan_sink(spec, size=self._size, fps=fps, clock=clock) for spec in specs]
+        )
         self._is_live = input_is_live or any(plan.pace is not Pace.ALL for plan in plans)
         is_paced = any(plan.pace is not Pace.ALL for plan in plans)
         self._throttle = Throttle(clock, fps=fps, ahead_s=AHEAD_S) if is_paced else None

@@ -125,6 +125,16 @@ class KVCache:
             for cell in cells:
                 self._store[:, :, target, cell] = self._store[:, :, source, cell]
 
+    def read_cells(self, row: int, cells: Sequence[int], layers: slice) -> Tensor:
+        """A copy of cells of a row in some layers, [layer, 2, G, S, N, E], for another cache."""
+        return self._store[layers, :, row][:, :, list(cells)]
+
+    def write_cells(
+        self, row: int, cells: Sequence[int], layers: slice, kept_R2GSNE: Tensor
+    ) -> None:
+        """Put in what `read_cells` of another cache gave."""
+        self._store[layers, :, row][:, :, list(cells)] = kept_R2GSNE
+
     def snapshot(self, row: int, num_cells: int) -> Tensor:
         """A copy of the first cells of a row, [layer, 2, M, N, E], for tests and moves."""
         return self._store[:, :, row, :num_cells].flatten(2, 3).clone()

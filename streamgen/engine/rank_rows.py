@@ -1,0 +1,172 @@
+"""Cache rows of one rank: those of its own passes only, and what it shares with other groups.
+
+The engine leases rows of one big cache that nobody has: a rank holds the rows of the passes it
+runs, under numbers of its own. In `clean` mode all passes of a session read one row, so each group
+has a copy of it, and the group of the context pass publishes what it writes.
+
+Legend: R layers, G cells, S tokens of a latent frame, N heads, E head dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from streamgen.cache.kv import KVCache
+from streamgen.clock import Clock
+from streamgen.engine.batch import Row
+from streamgen.errors import CapacityError
+from streamgen.parallel.partition import Layout
+from streamgen.parallel.ring import Arrival, Channel, Ring
+from streamgen.types import SessionId
+
+
+@dataclass(slots=True, eq=False)
+class Publication:
+    """Keys and values of one row, on their way here: [R, 2, G, S, N, E] of some layers."""
+
+    row: int
+    cells: tuple[int, ...]
+    layers: range
+    arrival: Arrival
+
+
+class RankRows:
+    """Owns the map from the engine's rows to the local ones; bound to one cache."""
+
+    def __init__(self, rank: int, layout: Layout, cache: KVCache, ring: Ring) -> None:
+        self._rank = rank
+        self._layout = layout
+        self._blocks = layout.blocks(rank)
+        self._group = layout.place(rank)[0]
+        self._cache = cache
+        self._ring = ring
+        self._local: dict[int, int] = {}
+        self._session_of: dict[int, SessionId] = {}
+        self._group_of: dict[int, int] = {}
+        self._due: list[Publication] = []
+
+    def see(self, rows: Sequence[Row]) -> None:
+        """Learn from a batch which group works in which row, and give own ones a place."""
+        for row in rows:
+            group = self._layout.group_of(row.where.step)
+            if self._session_of.get(row.cache_row) not in (None, row.where.session):
+                self._free(row.cache_row)
+            self._session_of[row.cache_row] = row.where.session
+            self._group_of[row.cache_row] = group
+            if group == self._group:
+                self._place(row.cache_row)
+
+    def localised(self, rows: Sequence[Row]) -> list[Row]:
+        """The same rows under the numbers of this rank's cache."""
+        return [replace(row, cache_row=self._local[row.cache_row]) for row in rows]
+
+    def publish(self, rows: Sequence[Row]) -> None:
+        """Send what context passes have written to the other groups' holders of these layers."""
+        for row in rows:
+            if not row.is_context:
+                continue
+            cells = row.placement.write_cells
+            for rank, layers in self._sharers():
+                kept = self._cache.read_cells(self._local[row.cache_row], cells, self._own(layers))
+                self._ring.send(kept, rank, Channel.PUBLISHED)
+
+    def expect(self, rows: Sequence[Row]) -> None:
+        """Begin to receive what other groups will publish of these rows."""
+        group = self._layout.group_of(rows[0].where.step)
+        if group == self._group:
+            return
+        for row in rows:
+            if not row.is_context:
+                continue
+            self._settle_row(row.cache_row)
+            self._place(row.cache_row)
+            for rank, layers in self._sharers(group):
+                arrival = self._receive(row.placement.write_cells, layers, rank, Channel.PUBLISHED)
+                self._due.append(
+                    Publication(row.cache_row, row.placement.write_cells, layers, arrival)
+                )
+
+    def settle(self, rows: Sequence[Row], clock: Clock) -> float:
+        """Write what others published for these rows; returns the seconds that it was waited."""
+        began_s = clock.now()
+        for row in {row.cache_row for row in rows}:
+            self._settle_row(row)
+        return clock.now() - began_s
+
+    def copy(self, source: int, targets: Sequence[int], cells: tuple[int, ...]) -> None:
+        """Copy cells of a row to rows that may be other groups'."""
+        origin = self._group_of[source]
+        goals = {target: self._group_of[target] for target in targets}
+        if origin == self._group:
+            near = [self._local[row] for row, group in goals.items() if group == self._group]
+            if near:
+                self._cache.copy_cells(self._local[source], near, cells)
+            for group in sorted(set(goals.values()) - {self._group}):
+                for rank, layers in self._sharers(group):
+                    kept = self._cache.read_cells(self._local[source], cells, self._own(layers))
+                    self._ring.send(kept, rank, Channel.COPIED)
+        elif self._group in goals.values():
+            for rank, layers in self._sharers(origin):
+                arrival = self._receive(cells, layers, rank, Channel.COPIED)
+                for row, group in goals.items():
+                    if group == self._group:
+                        kept = arrival.wait()
+                        self._cache.write_cells(self._local[row], cells, self._own(layers), kept)
+                self._ring.release(arrival)
+
+    def drop_session(self, session: SessionId) -> None:
+        for row in [row for row, owner in self._session_of.items() if owner == session]:
+            self._settle_row(row)  # a buffer may still be filling
+            self._free(row)
+            self._group_of.pop(row, None)
+
+    def _place(self, row: int) -> None:
+        if row in self._local:
+            return
+        taken = set(self._local.values())
+        rows = (row, *range(self._cache.shape.num_rows))  # its own number first: runs stay runs
+        free = next(
+            (one for one in rows if one < self._cache.shape.num_rows and one not in taken), None
+        )
+        if free is None:
+            raise CapacityError(
+                f"rank {self._rank} has {len(taken)} cache rows, all taken; close a session or "
+                f"raise engine.sessions"
+            )
+        self._local[row] = free
+
+    def _free(self, row: int) -> None:
+        self._local.pop(row, None)
+        self._session_of.pop(row, None)
+
+    def _sharers(self, only: int | None = None) -> list[tuple[int, range]]:
+        """Ranks of other groups (or of one) that hold layers of this rank, and which."""
+        shared: list[tuple[int, range]] = []
+        for index, group in enumerate(self._layout.groups):
+            if index == self._group or only not in (None, index):
+                continue
+            for rank, blocks in zip(group.ranks, group.blocks, strict=True):
+                common = range(
+                    max(blocks.start, self._blocks.start), min(blocks.stop, self._blocks.stop)
+                )
+                if common:
+                    shared.append((rank, common))
+        return shared
+
+    def _own(self, layers: range) -> slice:
+        return slice(layers.start - self._blocks.start, layers.stop - self._blocks.start)
+
+    def _receive(self, cells: Sequence[int], layers: range, rank: int, channel: Channel) -> Arrival:
+        shape = self._cache.shape
+        sizes = (len(cells), shape.grid.num_tokens, shape.num_heads, shape.head_dim)
+        return self._ring.receive((len(layers), 2, *sizes), rank, channel)
+
+    def _settle_row(self, row: int) -> None:
+        for due in [due for due in self._due if due.row == row]:
+            kept: Tensor = due.arrival.wait()
+            self._cache.write_cells(self._local[row], due.cells, self._own(due.layers), kept)
+            self._ring.release(due.arrival)
+            self._due.remove(due)

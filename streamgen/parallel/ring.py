@@ -1,0 +1,187 @@
+"""Tensors from rank to rank: asynchronous, into buffers that are allocated once.
+
+Both sides derive shape and order of what travels from the batch; nothing is negotiated. Every
+(pair, channel) is a stream of its own: order holds inside it and nothing is said across it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import pairwise, permutations, product
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
+
+from streamgen.parallel.partition import Layout
+
+LOOPBACK = "127.0.0.1"
+
+
+class Channel(IntEnum):
+    """What travels; on gloo the tag of its messages."""
+
+    TOKENS = 1
+    """Hidden states, from stage to stage."""
+    PREDICTIONS = 2
+    """What the model predicted, to all who keep latents."""
+    PUBLISHED = 3
+    """Keys and values that other groups read, too."""
+    COPIED = 4
+    """Keys and values that a control moves from one rank's cache row to another's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One direction between two ranks, for one kind of tensor."""
+
+    source: int
+    target: int
+    channel: Channel
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """A tensor on its way here, in a buffer of the ring: give it to `Ring.release` after use."""
+
+    tensor: Tensor
+    work: dist.Work | None
+
+    def wait(self) -> Tensor:
+        """Block until it is here (on a GPU: make the current CUDA stream wait for it)."""
+        if self.work is not None:
+            self.work.wait()
+            self.work = None
+        return self.tensor
+
+
+class Ring:
+    """All routes of one rank. Owns send buffers and work handles; `close` lets go of them."""
+
+    def __init__(
+        self,
+        rank: int,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        depth: int,
+        groups: dict[Route, dist.ProcessGroup] | None = None,
+    ) -> None:
+        """`depth` sends of one shape may be under way on a route before one must wait.
+
+        `groups` gives every route a process group of its own: NCCL runs what shares one strictly
+        in order, so two directions in one group can wait for each other for ever.
+        """
+        self._rank = rank
+        self.device = device
+        self.dtype = dtype
+        self._depth = depth
+        self._groups = groups or {}
+        self._sending: dict[
+            tuple[Route, tuple[int, ...]], deque[tuple[Tensor, dist.Work | None]]
+        ] = {}
+        self._spare: dict[tuple[int, ...], list[Tensor]] = {}
+
+    def send(self, tensor: Tensor, target: int, channel: Channel) -> None:
+        """Copy a tensor into the next buffer of its route, and let it go."""
+        route = Route(self._rank, target, channel)
+        sending = self._sending.setdefault((route, tuple(tensor.shape)), deque())
+        if len(sending) < self._depth:
+            buffer = torch.empty(tensor.shape, device=self.device, dtype=self.dtype)
+        else:
+            buffer, work = sending.popleft()
+            if work is not None:
+                work.wait()
+        buffer.copy_(tensor)
+        group = self._groups.get(route)
+        sending.append((buffer, dist.isend(buffer, target, group=group, tag=_tag(group, channel))))
+
+    def receive(self, shape: tuple[int, ...], source: int, channel: Channel) -> Arrival:
+        """Begin to receive the next tensor of a route."""
+        route = Route(source, self._rank, channel)
+        spare = self._spare.setdefault(shape, [])
+        buffer = spare.pop() if spare else torch.empty(shape, device=self.device, dtype=self.dtype)
+        group = self._groups.get(route)
+        return Arrival(buffer, dist.irecv(buffer, source, group=group, tag=_tag(group, channel)))
+
+    def release(self, arrival: Arrival) -> None:
+        """Give a buffer back: what was read of it must have been read on the current stream."""
+        self._spare[tuple(arrival.tensor.shape)].append(arrival.tensor)
+
+    def close(self) -> None:
+        """Wait for what was sent and drop all handles: gloo aborts at exit otherwise."""
+        for sending in self._sending.values():
+            for _, work in sending:
+                if work is not None:
+                    work.wait()
+        self._sending.clear()
+
+
+def open_store(host: str) -> TCPStore:
+    """Where ranks meet, at a free port of this process; it lasts as long as the object."""
+    return TCPStore(host, 0, is_master=True, wait_for_workers=False)
+
+
+def join_ring(
+    rank: int,
+    layout: Layout,
+    *,
+    store: tuple[str, int],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Ring:
+    """Meet the other ranks at the leader's store: NCCL between GPUs, gloo between CPUs."""
+    host, port = store
+    is_cuda = device.type == "cuda"
+    if host == LOOPBACK and any(name == "lo" for _, name in socket.if_nameindex()):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else gloo asks what the host's name is
+    dist.init_process_group(
+        "nccl" if is_cuda else "gloo",
+        store=TCPStore(host, port, is_master=False),
+        rank=rank,
+        world_size=layout.num_ranks,
+    )
+    groups: dict[Route, dist.ProcessGroup] = {}
+    for route in routes(layout) if is_cuda else ():
+        made = dist.new_group([route.source, route.target])  # by all ranks, in the same order
+        if isinstance(made, dist.ProcessGroup):
+            groups[route] = made
+    depth = layout.num_stages + 1
+    return Ring(rank, device=device, dtype=dtype, depth=depth, groups=groups)
+
+
+def leave_ring(ring: Ring) -> None:
+    """Together with all other ranks; gloo aborts now and then if one is still sending."""
+    ring.close()
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def routes(layout: Layout) -> list[Route]:
+    """Everything that ever travels under a layout, in an order that all ranks agree on."""
+    found: list[Route] = []
+    for group in layout.groups:
+        found += [Route(a, b, Channel.TOKENS) for a, b in pairwise(group.ranks)]
+        found += [
+            Route(group.last, rank, Channel.PREDICTIONS)
+            for rank in layout.latent_ranks
+            if rank != group.last
+        ]
+    for group, other in permutations(layout.groups, 2):
+        for source, target in product(group.ranks, other.ranks):
+            mine, theirs = layout.blocks(source), layout.blocks(target)
+            if max(mine.start, theirs.start) < min(mine.stop, theirs.stop):
+                found += [
+                    Route(source, target, channel)
+                    for channel in (Channel.PUBLISHED, Channel.COPIED)
+                ]
+    return found
+
+
+def _tag(group: dist.ProcessGroup | None, channel: Channel) -> int:
+    return int(channel) if group is None else 0

@@ -1,7 +1,7 @@
 """Checks who imports whom: the floors of the design, by reading the source and running nothing.
 
     7  apps        imports serving and config only (and what lies on floor 0)
-    6  serving     only serving.build and serving.model_files read config
+    6  serving     only serving.build, serving.memory and serving.model_files read config
     5  engine
     4  models
     3  cache       parallel
@@ -38,7 +38,11 @@ FLOORS = {
     )
     for name in names
 }
-READS_CONFIG = ("streamgen.serving.build", "streamgen.serving.model_files")
+READS_CONFIG = (
+    "streamgen.serving.build",  # and what it must know before it builds
+    "streamgen.serving.memory",
+    "streamgen.serving.model_files",
+)
 LOADS_KERNELS = "streamgen.ops.backend"
 APPS_MAY_IMPORT = ("serving", "config", "types", "errors", "clock")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -16,7 +17,7 @@ from streamgen.ops.operations import PLAIN, Operations
 
 logger = logging.getLogger(__name__)
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def choose_backend(device: str, dtype: str, num_threads: int) -> Backend:
             "or install a CUDA build of torch"
         )
     chosen = torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
-    precision = _DTYPES.get(dtype) or _fast_dtype(chosen)
+    precision = DTYPES.get(dtype) or _fast_dtype(chosen)
     if chosen.type == "cpu":
         torch.set_num_threads(num_threads or _num_cores())
     logger.info("device: %s, %s, %d CPU threads", chosen, precision, torch.get_num_threads())
@@ -89,6 +90,38 @@ def _kernels() -> tuple[Operations, str]:
         to_bytes=pixels.to_bytes,
     )
     return operations, "Triton kernels on a GPU"
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that a device has left for this process; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = _meminfo_bytes("MemAvailable")
+    within = _cgroup_bytes()
+    known = [number for number in (free, within) if number is not None]
+    return min(known) if known else None
+
+
+def _meminfo_bytes(key: str) -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    kilobytes = next((line.split()[1] for line in lines if line.startswith(f"{key}:")), None)
+    return None if kilobytes is None else int(kilobytes) * 1024
+
+
+def _cgroup_bytes() -> int | None:
+    """What the container's limit leaves; file pages that can be given back count as free."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        limit = (root / "memory.max").read_text(encoding="ascii").strip()
+        used = int((root / "memory.current").read_text(encoding="ascii"))
+        stat = (root / "memory.stat").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    idle = next((int(line.split()[1]) for line in stat if line.startswith("inactive_file ")), 0)
+    return None if limit == "max" else max(0, int(limit) - used + idle)
 
 
 def _fast_dtype(device: torch.device) -> torch.dtype:

@@ -10,6 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from streamgen.cache.kv import CacheShape, KVCache
 from streamgen.cache.rows import RowPool
 from streamgen.cache.window import Positions
@@ -36,12 +38,15 @@ from streamgen.engine.start import StreamGeometry
 from streamgen.errors import CapacityError, ConfigError
 from streamgen.metrics.export import Metrics
 from streamgen.models.bundle import ModelBundle
+from streamgen.models.codec_facts import CodecFacts
 from streamgen.models.registry import load_bundle
 from streamgen.models.wan.bundle import load_wan
-from streamgen.ops.backend import Backend, choose_backend
+from streamgen.models.wan.vae_config import WAN_21_VAE
+from streamgen.ops.backend import DTYPES, Backend, choose_backend, free_bytes
 from streamgen.ops.rope import TokenGrid
 from streamgen.scheduling.policy import Policy, Sequential, StreamBatch
-from streamgen.serving.model_files import wan_files
+from streamgen.serving.memory import Memory, check_fits, memory_of
+from streamgen.serving.model_files import WanParts, wan_files, wan_parts
 from streamgen.types import PictureSize
 
 logger = logging.getLogger(__name__)
@@ -78,11 +83,13 @@ def build_pipeline(config: StreamConfig, *, clock: Clock, noise: NoiseSource) ->
     weights, CapacityError if the KV cache does not fit into memory.
     """
     backend = choose_backend(config.model.device, config.model.dtype, config.model.num_threads)
+    if config.wan is not None:
+        _check_memory(config, backend)
     bundle = _bundle(config, backend)
     bundle.dit.use(backend.operations)
     height, width = bundle.codec.facts.latent_size(config.picture.height, config.picture.width)
     schedule = NoiseSchedule(config.denoise.shift)
-    recipe = _recipe(config, schedule, bundle)
+    recipe = _recipe(config, schedule, bundle.codec.facts)
     metrics = Metrics(clock)
     num_rows = recipe.num_cache_rows * config.engine.sessions
     cache = _cache(bundle, recipe, backend, _grid(bundle, height, width), num_rows)
@@ -105,6 +112,35 @@ def build_pipeline(config: StreamConfig, *, clock: Clock, noise: NoiseSource) ->
     )
     return Pipeline(
         config, bundle, backend, engine, recipe, schedule, geometry, noise, metrics, clock
+    )
+
+
+def memory_needed(config: StreamConfig, backend: Backend, parts: WanParts | None = None) -> Memory:
+    """What a pipeline of a Wan preset takes; nothing is loaded. CheckpointError as `wan_parts`."""
+    assert config.wan is not None
+    recipe = _recipe(config, NoiseSchedule(config.denoise.shift), WAN_21_VAE.facts)
+    item_bytes = backend.dtype.itemsize
+    if config.model.dtype != "auto":
+        item_bytes = DTYPES[config.model.dtype].itemsize
+    return memory_of(
+        config,
+        recipe,
+        parts or wan_parts(config.model, config.wan),
+        item_bytes=item_bytes,
+        has_gpu=backend.device.type == "cuda",
+    )
+
+
+def _check_memory(config: StreamConfig, backend: Backend) -> None:
+    """CapacityError before weights load, where they and what they need do not fit."""
+    assert config.wan is not None
+    parts = wan_parts(config.model, config.wan)
+    check_fits(
+        replace(config, model=replace(config.model, dtype=str(backend.dtype).split(".")[1])),
+        lambda changed: memory_needed(changed, backend, parts),
+        free_bytes=free_bytes(backend.device),
+        free_host_bytes=free_bytes(torch.device("cpu")),
+        where=str(backend.device),
     )
 
 
@@ -187,14 +223,14 @@ def _noise_controller(
     return FixedNoiseController(StartLevel(start_sigma, told))
 
 
-def _recipe(config: StreamConfig, schedule: NoiseSchedule, bundle: ModelBundle) -> Recipe:
+def _recipe(config: StreamConfig, schedule: NoiseSchedule, codec: CodecFacts) -> Recipe:
     denoise, cache = config.denoise, config.cache
     if denoise.warp:
         ladder = Ladder.warped(schedule, [int(timestep) for timestep in denoise.timesteps])
     else:
         ladder = Ladder.plain(schedule, denoise.timesteps)
     is_alone = cache.first_chunk == "alone"
-    leads = is_alone and bundle.codec.facts.first_frame_is_single
+    leads = is_alone and codec.first_frame_is_single
     return Recipe(
         ladder=ladder,
         mode=CacheMode(cache.mode),

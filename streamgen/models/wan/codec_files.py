@@ -15,7 +15,7 @@ from streamgen.models.loading import finite_copy
 from streamgen.models.wan.tae import TAEW_21, TaeCodec, TaeConfig, load_tae
 from streamgen.models.wan.vae import WanVae, load_vae
 from streamgen.models.wan.vae_config import WAN_21_VAE, LatentNorm, VaeConfig
-from streamgen.models.weights_file import open_weights
+from streamgen.models.weights_file import WeightsFile, open_weights
 
 Shapes = Mapping[str, tuple[int, ...]]
 TAE_DECODER_CONVS = (1, 8, 14, 20)  # layers of the decoder that change its width
@@ -36,10 +36,9 @@ def load_vae_file(
     CheckpointError, naming file, key and cause, if it cannot be used; ConfigError if diffusers is
     not installed.
     """
-    place = Path(path).expanduser()
-    if place.is_dir():
-        place = next((place / name for name in VAE_PLACES if (place / name).exists()), place)
-    source, tensors = _read(place, Kind.VAE, device=device, dtype=dtype)
+    source, tensors = _read(
+        _vae_place(Path(path).expanduser()), Kind.VAE, device=device, dtype=dtype
+    )
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     return load_vae(
         tensors,
@@ -66,6 +65,17 @@ def load_tae_file(
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     chosen = config or tae_config_of(shapes)
     return load_tae(tensors, source=source, config=chosen, device=device, dtype=dtype)
+
+
+def open_codec(path: Path | str) -> WeightsFile:
+    """The file of a codec of either kind, or the VAE's in a folder of a whole model."""
+    return open_weights(_vae_place(Path(path).expanduser()))
+
+
+def _vae_place(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    return next((path / name for name in VAE_PLACES if (path / name).exists()), path)
 
 
 def vae_config_of(shapes: Shapes) -> VaeConfig:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from streamgen.errors import ConfigError, StreamGenError
+from streamgen_apps.bench_options import add_bench_options
 from streamgen_apps.input_options import INPUTS, add_input_options
 
 STANDARD_OUTPUT = 1  # file descriptor
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_webcam(commands)
+    _add_bench(commands)
     presets = commands.add_parser("presets", help="list the presets and what they are for")
     presets.set_defaults(command=_presets)
     return parser
@@ -153,6 +155,23 @@ def _webcam(options: argparse.Namespace) -> int:
     from streamgen_apps.webcam import webcam
 
     return webcam(options)
+
+
+def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="measure how fast a preset runs here",
+        description="Measure a preset: frames/s, ticks, first frame, memory, share of the limit.",
+        allow_abbrev=False,
+    )
+    add_bench_options(bench)
+    bench.set_defaults(command=_bench)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from streamgen_apps.bench import bench
+
+    return bench(options)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from streamgen.ops.operations import PLAIN, Operations
 
 logger = logging.getLogger(__name__)
 
+KILOBYTE = 1024  # the unit of ru_maxrss on Linux
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -27,6 +29,22 @@ class Backend:
     device: torch.device
     dtype: torch.dtype
     operations: Operations = PLAIN
+
+    def device_name(self) -> str:
+        """What the device is called; "cpu" for one."""
+        is_cuda = self.device.type == "cuda"
+        return torch.cuda.get_device_name(self.device) if is_cuda else "cpu"
+
+    def synchronise(self) -> None:
+        """Wait until the device has done all that was asked of it. Never inside a tick."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def peak_memory_bytes(self) -> int:
+        """The most memory that this process ever held: of the GPU where there is one, else RAM."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE
 
 
 def choose_backend(device: str, dtype: str, num_threads: int) -> Backend:

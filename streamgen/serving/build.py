@@ -76,16 +76,23 @@ class Pipeline:
         return PictureSize(self.config.picture.height, self.config.picture.width)
 
 
-def build_pipeline(config: StreamConfig, *, clock: Clock, noise: NoiseSource) -> Pipeline:
-    """Load the model and put an engine around it.
+def build_pipeline(
+    config: StreamConfig,
+    *,
+    clock: Clock,
+    noise: NoiseSource,
+    bundle: ModelBundle | None = None,
+) -> Pipeline:
+    """Load the model and put an engine around it; a `bundle` takes the place of the settings'.
 
     Raises ConfigError for settings that the model cannot follow, CheckpointError for unusable
     weights, CapacityError if the KV cache does not fit into memory.
     """
     backend = choose_backend(config.model.device, config.model.dtype, config.model.num_threads)
-    if config.wan is not None:
-        _check_memory(config, backend)
-    bundle = _bundle(config, backend)
+    if bundle is None:
+        if config.wan is not None:
+            _check_memory(config, backend)
+        bundle = _bundle(config, backend)
     bundle.dit.use(backend.operations)
     height, width = bundle.codec.facts.latent_size(config.picture.height, config.picture.width)
     schedule = NoiseSchedule(config.denoise.shift)

@@ -20,6 +20,7 @@ from streamgen.media.frame_queue import FileFrameQueue, FrameQueue, LiveFrameQue
 from streamgen.media.pixels import Fit, Framing
 from streamgen.media.reader import SourceReader
 from streamgen.media.source import FrameSource
+from streamgen.models.bundle import ModelBundle
 from streamgen.serving.build import (
     Pipeline,
     build_pipeline,
@@ -55,8 +56,10 @@ class Host:
         overrides: Sequence[str] = (),
         clock: Clock | None = None,
         noise: NoiseSource | None = None,
+        bundle: ModelBundle | None = None,
     ) -> None:
-        """`preset` is a name or a TOML file; `overrides` are settings as "cache.sinks=2".
+        """`preset` is a name or a TOML file; `overrides` are settings as "cache.sinks=2"; `bundle`
+        takes the place of the model that they name.
 
         Raises ConfigError, CheckpointError or CapacityError.
         """
@@ -64,6 +67,7 @@ class Host:
             load_config(preset, overrides),
             clock=clock or MonotonicClock(),
             noise=noise or SeededNoise(),
+            bundle=bundle,
         )
         self._prompts: OrderedDict[str, PromptId] = OrderedDict()
         self._negative = self.pipeline.engine.add_prompt(self.pipeline.bundle.text.encode(""))

@@ -10,14 +10,18 @@ R cache rows, G cells, M cached tokens, N heads, E head dim, P pairs of a head's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from streamgen.cache.adaptive import AdaptiveSinks
+from streamgen.cache.edits import apply_edit
+from streamgen.cache.placement import Placement, Positions, QuerySpan
 from streamgen.cache.recent import Recent
-from streamgen.cache.window import Placement, Positions
+from streamgen.ops.modulation import rms_norm
 from streamgen.ops.operations import PLAIN, Operations
 from streamgen.ops.qkv import QKNorms, Ring, write
 from streamgen.ops.rope import RopeTable, TokenGrid, rope_table
@@ -51,6 +55,8 @@ class Run:
     num_cells: int
     key_table: RopeTable | None
     """Rotates cached keys that were stored unrotated; None where they were stored rotated."""
+    spans: tuple[QuerySpan, ...]
+    """Where frames of one chunk read unequally much; empty: all read `num_cells`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,8 @@ class CachePlan:
 
     rows_B1: Tensor
     cells_BF: Tensor
+    may_replace_B1: Tensor | None
+    """Which rows may take a sink's cell instead; None: there are no adaptive sinks."""
     query_table: RopeTable
     runs: tuple[Run, ...]
 
@@ -74,9 +82,15 @@ class KVCache:
         device: torch.device,
         dtype: torch.dtype,
         operations: Operations = PLAIN,
+        moves_sinks: bool = False,
+        adaptive: AdaptiveSinks | None = None,
     ) -> None:
+        """Keys are stored rotated where their positions never change: absolute ones, unless
+        `moves_sinks` says that sinks get others in time. Else they are rotated when read."""
         self.shape = shape
         self._positions = positions
+        self._rotates_late = moves_sinks or positions is Positions.WINDOW
+        self._adaptive = adaptive
         self._device = device
         self._operations = operations
         self._plans: Recent[tuple[tuple[int, ...], tuple[Placement, ...]], CachePlan]
@@ -89,11 +103,15 @@ class KVCache:
         )
 
     def prepare(self, rows: Sequence[int], placements: Sequence[Placement]) -> CachePlan:
-        """Turn host placements, one a row of the batch, into indices and tables on the device."""
+        """Turn host placements, one a row of the batch, into indices and tables on the device,
+        and carry out their edits."""
         assert len(rows) == len(placements)
-        if not self._rotates_late:
+        for row, placement in zip(rows, placements, strict=True):
+            for edit in placement.edits:
+                apply_edit(edit, self._store[:, :, row])
+        if self._positions is Positions.ABSOLUTE:
             return self._plan(rows, placements)  # positions of a stream never come again
-        key = (tuple(rows), tuple(placements))
+        key = (tuple(rows), tuple(replace(placement, edits=()) for placement in placements))
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plan(rows, placements)
@@ -106,17 +124,22 @@ class KVCache:
         return CachePlan(
             rows_B1=torch.tensor(rows)[:, None].to(self._device, non_blocking=True),
             cells_BF=cells.to(self._device, non_blocking=True),
+            may_replace_B1=self._may_replace(placements),
             query_table=self._table(positions_BF),
             runs=tuple(self._runs(rows, placements)),
         )
 
     def layer(self, index: int, plan: CachePlan) -> CachedAttention:
         """What block `index` of this stage attends through under a plan."""
+        choose = None
+        if self._adaptive is not None and plan.may_replace_B1 is not None:
+            choose = partial(self._adaptive.choose, index, plan.may_replace_B1)
         return CachedAttention(
             self._store[index],
             plan,
             rotates_late=self._rotates_late,
             operations=self._operations,
+            choose=choose,
         )
 
     def copy_cells(self, source: int, targets: Sequence[int], cells: Sequence[int]) -> None:
@@ -139,9 +162,12 @@ class KVCache:
         """A copy of the first cells of a row, [layer, 2, M, N, E], for tests and moves."""
         return self._store[:, :, row, :num_cells].flatten(2, 3).clone()
 
-    @property
-    def _rotates_late(self) -> bool:
-        return self._positions is Positions.WINDOW
+    def _may_replace(self, placements: Sequence[Placement]) -> Tensor | None:
+        if self._adaptive is None:
+            assert not any(placement.may_replace_sink for placement in placements)
+            return None
+        flags = torch.tensor([[placement.may_replace_sink] for placement in placements])
+        return flags.to(self._device, non_blocking=True)
 
     def _table(self, positions_BF: Tensor) -> RopeTable:
         return rope_table(positions_BF, self.shape.grid, self.shape.head_dim, self._device)
@@ -155,6 +181,7 @@ class KVCache:
                 following < len(rows)
                 and rows[following] == rows[last] + 1
                 and placements[following].num_cells == placements[last].num_cells
+                and placements[following].spans == placements[last].spans
             ):
                 continue
             keys_BG = torch.tensor([p.key_positions for p in placements[first:following]])
@@ -164,6 +191,7 @@ class KVCache:
                     rows=slice(rows[first], rows[last] + 1),
                     num_cells=placements[first].num_cells,
                     key_table=self._table(keys_BG) if self._rotates_late else None,
+                    spans=placements[first].spans,
                 )
             )
             first = following
@@ -180,23 +208,36 @@ class CachedAttention:
         *,
         rotates_late: bool,
         operations: Operations,
+        choose: Callable[[Ring, Tensor, Tensor], Tensor] | None,
     ) -> None:
+        """`choose` says, from the ring and from keys as they are stored and values, BLNE, where
+        to write; None: where the plan says."""
         keys_RGSNE, values_RGSNE = store_2RGSNE.unbind(0)
         self._ring = Ring(keys_RGSNE, values_RGSNE, plan.rows_B1, plan.cells_BF)
         self._plan = plan
         self._rotates_late = rotates_late
         self._operations = operations
+        self._choose = choose
 
     def attend(self, q_BLNE: Tensor, k_BLNE: Tensor, v_BLNE: Tensor) -> Tensor:
         rotate, table = self._operations.rotate, self._plan.query_table
         if not self._rotates_late:
             k_BLNE = rotate(k_BLNE, table)
-        write(self._ring, k_BLNE, v_BLNE)
+        if self._choose is None:
+            write(self._ring, k_BLNE, v_BLNE)
+        else:
+            chosen_BF = self._choose(self._ring, k_BLNE, v_BLNE)
+            write(replace(self._ring, cells_BF=chosen_BF), k_BLNE, v_BLNE)
         return self._attend_window(rotate(q_BLNE, table))
 
     def attend_projected(
         self, q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, norms: QKNorms
     ) -> Tensor:
+        if self._choose is not None:
+            heads = self._ring.keys_RGSNE.shape[-2:]
+            q_BLNE = rms_norm(q_BLD, norms.q_D, norms.eps).unflatten(-1, heads)
+            k_BLNE = rms_norm(k_BLD, norms.k_D, norms.eps).unflatten(-1, heads)
+            return self.attend(q_BLNE, k_BLNE, v_BLD.unflatten(-1, heads))
         q_BLNE = self._operations.norm_rotate_write(
             q_BLD, k_BLD, v_BLD, norms, self._plan.query_table, self._ring, not self._rotates_late
         )
@@ -212,4 +253,14 @@ class CachedAttention:
         v_BMNE = self._ring.values_RGSNE[run.rows, : run.num_cells].flatten(1, 2)
         if run.key_table is not None:
             k_BMNE = self._operations.rotate(k_BMNE, run.key_table)
-        return self._operations.attention(q_BLNE, k_BMNE, v_BMNE)
+        attention = self._operations.attention
+        if not run.spans:
+            return attention(q_BLNE, k_BMNE, v_BMNE)
+        per_cell = k_BMNE.shape[1] // run.num_cells
+        seen = [span.num_cells * per_cell for span in run.spans]
+        asked = q_BLNE.split([span.num_frames * per_cell for span in run.spans], dim=1)
+        parts = [
+            attention(q, k_BMNE[:, :end], v_BMNE[:, :end])
+            for q, end in zip(asked, seen, strict=True)
+        ]
+        return torch.cat(parts, dim=1)

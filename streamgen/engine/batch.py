@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from streamgen.cache.window import Placement
+from streamgen.cache.placement import Placement
 from streamgen.scheduling.plan import Pass
 from streamgen.types import PromptId, SessionId
 
@@ -54,6 +54,13 @@ class Row:
     """The unconditional side of guidance: its result guides the row with the same pass."""
     is_final: bool
     """The chunk's last pass: its latents are forgotten after it."""
+    recalls: tuple[int, ...] = ()
+    """A prelude: a context pass over these finished latent frames, not over the chunk. It runs
+    before all other rows of its batch, in a forward of its own."""
+    first_frame: int = 0
+    """Index in the stream of the chunk's first latent frame."""
+    remembers: tuple[int, ...] = ()
+    """After this last pass: the latent frames of the session that later preludes may recall."""
 
     @property
     def key(self) -> SlotKey:

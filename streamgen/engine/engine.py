@@ -236,7 +236,9 @@ class Engine:
         now_s = self._clock.now()
         for row in completed.batch.rows:
             session = self._sessions.get(row.where.session)
-            if session is None or session.failure is not None or row.is_negative:
+            if session is None or session.failure is not None:
+                continue
+            if row.is_negative or row.recalls:
                 continue
             chunk = session.chunk(row.where.chunk)
             if row.key in completed.finished:

@@ -92,9 +92,15 @@ class LocalExecutor:
 
 
 def equal_shapes(rows: tuple[Row, ...]) -> list[tuple[Row, ...]]:
-    """Split rows into groups of as many latent frames, ordered by cache row inside each."""
-    sizes = sorted({row.num_frames for row in rows})
+    """Split rows into groups of as many latent frames, ordered by cache row inside each.
+
+    Preludes come first: they write what the other rows of their sessions read.
+    """
+
+    def shape(row: Row) -> tuple[bool, int]:
+        return not row.recalls, row.num_frames
+
     return [
-        tuple(sorted((r for r in rows if r.num_frames == size), key=lambda r: r.cache_row))
-        for size in sizes
+        tuple(sorted((r for r in rows if shape(r) == group), key=lambda r: r.cache_row))
+        for group in sorted({shape(row) for row in rows})
     ]

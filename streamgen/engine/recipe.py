@@ -5,6 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from streamgen.cache.context import RecomputedContext
+from streamgen.cache.placement import CacheWindow
+from streamgen.cache.policies import (
+    FORGET,
+    KEEP_ALL,
+    OWN_PLACE,
+    Eviction,
+    OnSwitch,
+    Recache,
+    SinkPlace,
+)
 from streamgen.cache.window import Positions, RollingWindow
 from streamgen.diffusion.guidance import Guidance
 from streamgen.diffusion.schedule import Ladder
@@ -18,6 +29,27 @@ class CacheMode(StrEnum):
     """The clean cache of earlier chunks, written by one more pass after the last step."""
     PER_STEP = "per_step"
     """At step i, what earlier chunks looked like at step i: a cache row for each step."""
+    RECOMPUTE = "recompute"
+    """The clean latents of earlier chunks, run through the model anew before each chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """What sinks are and what a new prompt does to the cache; by default nothing special."""
+
+    sink_place: SinkPlace = OWN_PLACE
+    eviction: Eviction = FORGET
+    """What sinks take over from frames that leave the ring."""
+    on_switch: OnSwitch = KEEP_ALL
+    refresh_frames: int = 0
+    """Where absolute positions are set back; 0: never."""
+    sink_threshold: float | None = None
+    """Likeness below which a new frame replaces a sink; None: sinks are not adaptive."""
+
+    @property
+    def moves_sinks(self) -> bool:
+        """Whether sinks change their positions, so that keys must be stored unrotated."""
+        return self.sink_place != OWN_PLACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +59,7 @@ class Recipe:
     ladder: Ladder
     mode: CacheMode
     context_level: Level
-    """What the clean pass is told (`clean` mode)."""
+    """What the clean pass and a prelude are told (not in `per_step` mode)."""
     sinks: int
     ring: int
     positions: Positions
@@ -39,6 +71,7 @@ class Recipe:
     """The first chunk takes all steps before the second starts; then what its last step wrote is
     copied to the rows of all steps (StreamDiffusionV2 c5a0f20, `prepare`)."""
     guidance: Guidance
+    cache: CachePolicy = CachePolicy()
 
     @property
     def num_steps(self) -> int:
@@ -80,7 +113,7 @@ class Recipe:
 
     def cache_row(self, step: int, is_negative: bool) -> int:
         """Which of the session's rows a pass works in."""
-        if self.mode is CacheMode.CLEAN:
+        if self.mode is not CacheMode.PER_STEP:
             return int(is_negative)
         return step + self.num_steps * is_negative
 
@@ -98,5 +131,25 @@ class Recipe:
         """
         return replace(self, first_chunk_frames=(num_frames - 1) % self.chunk_frames + 1)
 
-    def new_window(self) -> RollingWindow:
-        return RollingWindow(sinks=self.sinks, ring=self.ring, positions=self.positions)
+    @property
+    def has_preludes(self) -> bool:
+        """Whether a chunk may need finished frames once more, so that their latents are kept."""
+        return self.mode is CacheMode.RECOMPUTE or isinstance(self.cache.on_switch, Recache)
+
+    def new_window(self) -> CacheWindow:
+        if self.mode is CacheMode.RECOMPUTE:
+            return RecomputedContext(
+                first=self.sinks,
+                newest=self.ring - self.chunk_frames,
+                chunk_frames=self.chunk_frames,
+            )
+        return RollingWindow(
+            sinks=self.sinks,
+            ring=self.ring,
+            positions=self.positions,
+            sink_place=self.cache.sink_place,
+            eviction=self.cache.eviction,
+            on_switch=self.cache.on_switch,
+            refresh_frames=self.cache.refresh_frames,
+            is_adaptive=self.cache.sink_threshold is not None,
+        )

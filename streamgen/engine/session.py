@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from streamgen.cache.window import RollingWindow
+from streamgen.cache.placement import CacheWindow, Prelude
 from streamgen.engine.batch import Level, Row, SlotKey, Started
 from streamgen.engine.past import PastLatents
 from streamgen.engine.recipe import CacheMode, Recipe
@@ -75,6 +75,8 @@ class ChunkOnLadder:
     num_frames: int
     """Pixel frames to show of it; fewer than it decodes to where an input ended in its midst."""
     ready_s: float
+    is_switch: bool
+    """Whether it follows another prompt than the chunk before it."""
     next_step: int = 0
     is_busy: bool = False
 
@@ -94,13 +96,15 @@ class Session:
     max_waiting_clips: int
     """Finished clips that may wait before no new chunk starts."""
     opened_s: float
-    windows: list[RollingWindow] = field(init=False)
+    windows: list[CacheWindow] = field(init=False)
     chunks: list[ChunkOnLadder] = field(init=False, default_factory=list[ChunkOnLadder])
     clips: deque[PendingClip] = field(init=False, default_factory=deque[PendingClip])
     past: PastLatents = field(init=False)
     next_chunk: int = field(init=False, default=0)
     newest_pts_s: float = field(init=False, default=0.0)
     """Where in the stream the newest chunk on the ladder begins."""
+    last_prompt: PromptId | None = field(init=False, default=None)
+    """What the newest chunk follows."""
     failure: Exception | None = field(init=False, default=None)
     """What its own input or codec raised: nothing more of it runs, and its owner closes it."""
     room_since_s: float = field(init=False)
@@ -152,24 +156,30 @@ class Session:
                 captured_s=now_s if started.captured_s is None else started.captured_s,
                 num_frames=started.num_frames,
                 ready_s=now_s,
+                is_switch=self.last_prompt not in (None, self.prompt),
             )
         )
+        self.last_prompt = self.prompt
         self.next_chunk += 1
         self.newest_pts_s = started.pts_s
         self.room_since_s = now_s
 
     def rows(self, where: Pass) -> tuple[Row, ...]:
-        """Bind the chunk's next pass to level, cache rows and cells, and mark it as under way."""
+        """Bind the chunk's next pass to level, cache rows and cells, and mark it as under way.
+
+        Preludes come first; they ride in the same batch, in a forward of their own before it.
+        """
         chunk = self.chunk(where.chunk)
         assert chunk.next_step == where.step, f"{where} is not the chunk's next step"
         assert not chunk.is_busy, f"{where} cannot run while the chunk is under way"
         recipe = self.recipe
         is_context = where.step == recipe.num_steps
         sides = (False, True) if recipe.has_negative(where.step) else (False,)
+        preludes = self._preludes(chunk, where) if where.step == 0 and recipe.has_preludes else []
         rows = tuple(self._row(chunk, where, is_context, is_negative) for is_negative in sides)
         chunk.next_step += 1
         chunk.is_busy = True
-        return rows
+        return (*preludes, *rows)
 
     def advance(self, where: Pass, now_s: float) -> None:
         """A pass has come back: the chunk may go on, or leaves the ladder after its last pass."""
@@ -193,7 +203,7 @@ class Session:
         """Whether every cache row that this step touches has seen the chunk before."""
         if before is None:
             return True
-        if self.recipe.mode is CacheMode.CLEAN or (
+        if self.recipe.mode is not CacheMode.PER_STEP or (
             self.recipe.first_chunk_is_alone and before.chunk == 0
         ):
             return before.next_step == self.recipe.num_passes and not before.is_busy
@@ -208,6 +218,38 @@ class Session:
             and self.starter.ready()
         )
 
+    def _preludes(self, chunk: ChunkOnLadder, where: Pass) -> list[Row]:
+        """Context passes over finished frames that the chunk needs before its first step."""
+        recipe = self.recipe
+        frames = recipe.first_frame(chunk.chunk), recipe.num_frames(chunk.chunk)
+        sides = (False, True) if recipe.has_negative(recipe.num_steps) else (False,)
+        rows: list[Row] = []
+        for is_negative in sides:
+            window = self.windows[recipe.cache_row(where.step, is_negative)]
+            prelude = window.prelude(*frames, is_switch=chunk.is_switch)
+            if prelude is not None:
+                rows.append(self._prelude_row(chunk, where, prelude, is_negative))
+        return rows
+
+    def _prelude_row(
+        self, chunk: ChunkOnLadder, where: Pass, prelude: Prelude, is_negative: bool
+    ) -> Row:
+        recipe = self.recipe
+        return Row(
+            where=where,
+            level=recipe.context_level,
+            next_sigma=None,
+            cache_row=self.cache_rows[recipe.cache_row(where.step, is_negative)],
+            placement=prelude.placement,
+            prompt=self.negative_prompt if is_negative else chunk.prompt,
+            seed=self.seed,
+            guidance=recipe.guidance,
+            is_context=True,
+            is_negative=is_negative,
+            is_final=False,
+            recalls=prelude.frames,
+        )
+
     def _row(self, chunk: ChunkOnLadder, where: Pass, is_context: bool, is_negative: bool) -> Row:
         recipe, ladder = self.recipe, self.recipe.ladder
         if is_context:
@@ -217,18 +259,23 @@ class Session:
         else:
             level = Level(ladder.timesteps[where.step], ladder.sigmas[where.step])
         index = recipe.cache_row(where.step, is_negative)
+        window, first_frame = self.windows[index], recipe.first_frame(chunk.chunk)
+        placement = window.place(
+            first_frame, recipe.num_frames(chunk.chunk), is_switch=chunk.is_switch
+        )
+        is_final = where.step == recipe.num_passes - 1
         return Row(
             where=where,
             level=level,
             next_sigma=None if is_context else ladder.next_sigma(where.step),
             cache_row=self.cache_rows[index],
-            placement=self.windows[index].place(
-                recipe.first_frame(chunk.chunk), recipe.num_frames(chunk.chunk)
-            ),
+            placement=placement,
             prompt=self.negative_prompt if is_negative else chunk.prompt,
             seed=self.seed,
             guidance=recipe.guidance,
             is_context=is_context,
             is_negative=is_negative,
-            is_final=where.step == recipe.num_passes - 1,
+            is_final=is_final,
+            first_frame=first_frame,
+            remembers=window.recalled() if is_final and not is_negative else (),
         )

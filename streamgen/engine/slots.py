@@ -31,13 +31,23 @@ class DenoiseSlot:
     """What the chunk's clean latents are, whatever is predicted; None: what is predicted."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FinishedFrame:
+    """One clean latent frame that a prelude may ask for again."""
+
+    latents_CHW: Tensor
+    condition_CHW: Tensor | None
+
+
 class DenoiseSlots:
-    """Owns the latents in flight of all sessions, on the last stage."""
+    """Owns the latents in flight of all sessions, on the last stage, and the finished ones that
+    preludes may recall: at most one window of each session."""
 
     def __init__(self, facts: DiTFacts, noise: NoiseSource) -> None:
         self._facts = facts
         self._noise = noise
         self._slots: dict[SlotKey, DenoiseSlot] = {}
+        self._finished: dict[SessionId, dict[int, FinishedFrame]] = {}
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -53,11 +63,11 @@ class DenoiseSlots:
     def drop_session(self, session: SessionId) -> None:
         for key in [key for key in self._slots if key.session == session]:
             del self._slots[key]
+        self._finished.pop(session, None)
 
     def inputs(self, rows: Sequence[Row]) -> Tensor:
         """What the model reads for these rows: noisy latents, condition channels behind them."""
-        slots = [self._slots[row.key] for row in rows]
-        noisy_BFCHW = torch.stack([slot.latents_FCHW for slot in slots])
+        noisy_BFCHW = torch.stack([self._latents(row) for row in rows])
         if self._facts.condition_channels == 0:
             return noisy_BFCHW
         return torch.cat([noisy_BFCHW, self._conditions(rows, noisy_BFCHW)], dim=2)
@@ -68,6 +78,8 @@ class DenoiseSlots:
         x_0 is read off the prediction, then noised anew to the next level: the stochastic few-step
         sampler of consistency models (Song et al. 2023, arXiv:2303.01469, algorithm 1).
         """
+        if rows[0].recalls:
+            return {}  # a prelude is over when the cache has been written
         if self._facts.prediction is Prediction.CHANGE:
             predicted_BFCHW = predicted_BFCHW + self._conditions(rows, predicted_BFCHW)
         clean_BFCHW = self._clean(rows, predicted_BFCHW)
@@ -84,15 +96,47 @@ class DenoiseSlots:
             elif row.next_sigma is not None:
                 slot.latents_FCHW = self._noised(row, clean_FCHW)
             if row.is_final:
+                self._remember(row)
                 del self._slots[row.key]
         return finished
+
+    def _latents(self, row: Row) -> Tensor:
+        if not row.recalls:
+            return self._slots[row.key].latents_FCHW
+        finished = self._finished[row.where.session]
+        return torch.stack([finished[frame].latents_CHW for frame in row.recalls])
+
+    def _condition(self, row: Row) -> Tensor | None:
+        if not row.recalls:
+            return self._slots[row.key].condition_FCHW
+        finished = self._finished[row.where.session]
+        conditions = [finished[frame].condition_CHW for frame in row.recalls]
+        zeros = [one for one in conditions if one is not None][:1]
+        if not zeros:
+            return None
+        blank_CHW = torch.zeros_like(zeros[0])
+        return torch.stack([blank_CHW if one is None else one for one in conditions])
+
+    def _remember(self, row: Row) -> None:
+        """Keep the clean frames of a finished chunk that preludes may recall, and let go of those
+        that they no longer do."""
+        if not row.remembers:
+            return
+        slot, frames = self._slots[row.key], self._finished.setdefault(row.where.session, {})
+        for index, latents_CHW in enumerate(slot.latents_FCHW):
+            condition = slot.condition_FCHW
+            frames[row.first_frame + index] = FinishedFrame(
+                latents_CHW, None if condition is None else condition[index]
+            )
+        for frame in frames.keys() - set(row.remembers):
+            del frames[frame]
 
     def _conditions(self, rows: Sequence[Row], like_BFCHW: Tensor) -> Tensor:
         """Condition latents of every row, zeros where there are none."""
         frames, _, height, width = like_BFCHW.shape[1:]
         shape = (frames, self._facts.condition_channels, height, width)
         zeros_FCHW = like_BFCHW.new_zeros(()).expand(shape)
-        conditions = [self._slots[row.key].condition_FCHW for row in rows]
+        conditions = [self._condition(row) for row in rows]
         return torch.stack([zeros_FCHW if one is None else one for one in conditions])
 
     def _clean(self, rows: Sequence[Row], predicted_BFCHW: Tensor) -> Tensor:

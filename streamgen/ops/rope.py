@@ -92,6 +92,20 @@ def rope_table(
     )
 
 
+def turn_table(num_frames: int, head_dim: int, device: torch.device | str = "cpu") -> RopeTable:
+    """Turns what was rotated for one temporal position into what stands `num_frames` later.
+
+    Rotations add up (Su et al. 2021, sec. 3.2.2); height and width are left alone. [1, 1, 1, P].
+    """
+    time_dim, height_dim, width_dim = axis_dims(head_dim)
+    space_P = torch.zeros((height_dim + width_dim) // 2, dtype=torch.float64)
+    angles = torch.cat([num_frames * _frequencies(time_dim), space_P])[None, None, None]
+    return RopeTable(
+        cos_BL1P=angles.cos().float().to(device, non_blocking=True),
+        sin_BL1P=angles.sin().float().to(device, non_blocking=True),
+    )
+
+
 def rotate(x_BLNE: Tensor, table: RopeTable) -> Tensor:
     """Rotate each pair of channels by its token's angle, in float32; keeps the dtype of x.
 

@@ -11,6 +11,7 @@ from typing import NoReturn
 from streamgen.errors import ConfigError, StreamGenError
 from streamgen_apps.bench_options import add_bench_options
 from streamgen_apps.input_options import INPUTS, add_input_options
+from streamgen_apps.models import add_models
 
 STANDARD_OUTPUT = 1  # file descriptor
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it: 128 + SIGINT
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_webcam(commands)
     _add_bench(commands)
+    add_models(commands)
     presets = commands.add_parser("presets", help="list the presets and what they are for")
     presets.set_defaults(command=_presets)
     return parser

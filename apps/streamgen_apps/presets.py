@@ -10,8 +10,9 @@ from streamgen.serving.knowledge import knowledge_of
 
 def print_presets() -> int:
     """Print every preset; returns the exit code."""
+    width = max(len(preset.name) for preset in list_presets())
     for preset in list_presets():
-        print(f"{preset.name:<16} {preset.task:<15} {preset.description}")
+        print(f"{preset.name:<{width}} {preset.task:<15} {preset.description}")
     for family in sorted({preset.family for preset in list_presets()}):
         knowledge = knowledge_of(family)
         if knowledge:

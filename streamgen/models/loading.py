@@ -117,6 +117,29 @@ def load_dit(
     return dit.eval().requires_grad_(False)
 
 
+def verify_dit(path: Path | str, *, wrapper: str | None = None) -> WanConfig:
+    """Do all that loading does, a tensor at a time, and keep nothing; the sizes of the model.
+
+    Raises CheckpointError as `load_dit` does.
+    """
+    file = open_weights(path, wrapper=wrapper)
+    keys = native_names(file)
+    _reject_foreign(file, keys)
+    file.require_floating(file.tensors)
+    shapes = {name: file.tensors[key].shape for name, key in keys.items()}
+    config = _checked_config(file, shapes, None)
+    _check_names(file, keys, _empty_dit(config, Prediction.VELOCITY))
+    verify_finite(file)
+    return config
+
+
+def verify_finite(file: WeightsFile) -> None:
+    """Read every tensor; CheckpointError for one that cannot be read or is not finite."""
+    for key, stored in file.read(list(file.tensors)):
+        dtype = torch.promote_types(stored.dtype, torch.float32)
+        finite_copy(stored, device=torch.device("cpu"), dtype=dtype, file=file, key=key)
+
+
 def native_names(file: WeightsFile) -> dict[str, str]:
     """Native name to the file's own key; CheckpointError if two keys mean the same."""
     is_foreign = naming_of(file.tensors) is Naming.DIFFUSERS

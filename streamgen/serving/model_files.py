@@ -9,7 +9,7 @@ from pathlib import Path
 from streamgen.config.model_files import WanFilesConfig
 from streamgen.config.schema import ModelConfig
 from streamgen.errors import CheckpointError
-from streamgen.models.hub import cached, files_of, find, is_reference
+from streamgen.models.hub import HubFile, cached, download, files_of, find, is_reference
 from streamgen.models.loading import describe
 from streamgen.models.wan.bundle import CodecKind, WanFiles
 from streamgen.models.wan.codec_files import open_codec, tae_config_of, vae_config_of
@@ -19,6 +19,8 @@ from streamgen.models.wan.tae import TAEW_21, TaeConfig
 from streamgen.models.wan.text import TextPlace, check_text_encoder, open_text_weights
 from streamgen.models.wan.text_names import UMT5_XXL
 from streamgen.models.wan.vae_config import WAN_21_VAE, LatentNorm, VaeConfig
+
+__all__ = ["download", "is_here", "references", "to_download", "wan_files", "wan_parts"]
 
 REMEDY = "get it with: streamgen models download PRESET, or set {key} to a path"
 
@@ -54,6 +56,22 @@ def wan_files(model: ModelConfig, wan: WanFilesConfig) -> WanFiles:
         text_place=TextPlace(wan.text_place),
         loras={lora.name: found[f"wan.loras ({lora.name})"] for lora in wan.loras},
         lora_scales={lora.name: lora.scale for lora in wan.loras},
+    )
+
+
+def to_download(model: ModelConfig, wan: WanFilesConfig) -> tuple[HubFile, ...]:
+    """Every file of the hub that these settings read, each once; paths are left out."""
+    named = [text for _, text in references(model, wan) if is_reference(text)]
+    return tuple(dict.fromkeys(file for text in named for file in files_of(text)))
+
+
+def is_here(model: ModelConfig, wan: WanFilesConfig) -> bool:
+    """Whether every file that these settings read is on this machine."""
+    return all(
+        all(cached(file) for file in files_of(text))
+        if is_reference(text)
+        else Path(text).expanduser().exists()
+        for _, text in references(model, wan)
     )
 
 

@@ -104,9 +104,16 @@ def _plan_url(spec: str, rest: str, wishes: SinkWishes) -> SinkPlan:
 
 def _plan_network(spec: str, protocol: str, url: str, wishes: SinkWishes) -> SinkPlan:
     target = network_target(url, protocol, wishes.size, wishes.fps)
+
+    def opened() -> FrameSink:
+        folder = path_of(url).parent
+        if protocol == "hls" and not folder.is_dir():
+            raise SinkError(f"there is no folder {folder}; create it or choose another -o")
+        return NetworkSink(target)
+
     return SinkPlan(
         target.name,
-        lambda: NetworkSink(target),
+        opened,
         Pace.CONSTANT,
         reopens=True,
         waits_for_reader=target.is_listening,

@@ -205,6 +205,7 @@ def _encoding(target: NetworkTarget) -> Encoding:
     codec_options = {
         "preset": "veryfast",
         "tune": "zerolatency",  # no B-frames and no look-ahead: a frame leaves when it has come
+        "sc_threshold": "0",  # keyframes where servers and playlists expect them, not at cuts
         "crf": str(CRF),
         "maxrate": str(max_rate),
         "bufsize": str(int(max_rate * BUFFER_S)),

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from typing import Any
 
 import cv2
 import numpy as np
@@ -56,7 +57,9 @@ def get(url: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
 
 
 def jpeg_value(jpeg: bytes) -> float:
-    return float(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).mean())
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    return float(picture.mean())
 
 
 def test_a_viewer_sees_the_newest_picture_each_time_it_has_taken_one(mjpeg: MjpegSink) -> None:
@@ -294,7 +297,7 @@ class WhipServer:
         await peer.setLocalDescription(await peer.createAnswer())
         return peer.localDescription.sdp
 
-    async def _read(self, track: aiortc.MediaStreamTrack) -> None:
+    async def _read(self, track: Any) -> None:
         with contextlib.suppress(aiortc.mediastreams.MediaStreamError):
             while True:
                 frame = await track.recv()

@@ -35,7 +35,7 @@ MATRIX_LR, OTHER_LR = 2e-3, 1e-3
 EMA_DECAY = 0.996
 IMAGE_REST = 0.1  # of the steps after the first part are single latent frames, too
 SELF_FORCED_SHARE = 0.7  # of the steps of that last part
-ROLLOUT_SHARE = 0.6  # of the steps of the part in which streams are rolled out
+ROLLOUT_SHARE = 0.7  # of the steps of the part in which streams are rolled out
 TEACHER_FORCING_SHARE = 0.65  # of windows; the others have one noise level
 
 

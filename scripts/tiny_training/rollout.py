@@ -2,9 +2,13 @@
 
 A group of streams goes on by a few chunks a training step, through the same few denoise steps, the
 same clean pass and the same window of keys and values as the engine's; what it holds is kept for
-its next turn, so contexts of hundreds of frames are trained on. Targets exist for ever, because
-the motions of the world are periodic. The idea is Self-Forcing's (arXiv:2506.08009, algorithm 1),
-with regression to the data as the loss and, between training steps, truncated back-propagation.
+its next turn, so contexts of hundreds of frames are trained on. The idea is Self-Forcing's
+(arXiv:2506.08009, algorithm 1), with regression to the data as the loss and, between training
+steps, truncated back-propagation.
+
+Targets exist for ever, because the motions of the world are periodic: what follows the phase of
+the motion that a stream's last chunk is nearest to. By the clock instead, a stream that has fallen
+behind would be taught to jump, the next one not to, and both learn the blur between.
 
 Legend: B streams, F = 1 latent frame, C H W latents, S tokens of a frame, L tokens, N E heads.
 """
@@ -26,7 +30,8 @@ from streamgen.ops.rope import RopeTable, rope_table, rotate
 from tiny_training.batches import pad_prompts, prompt_of
 from tiny_training.losses import WEIGHT_FLOOR
 from tiny_training.model import TEXT_LEN
-from tiny_training.pool import LATENT_FRAMES, LatentPool
+from tiny_training.pool import LATENT_FRAMES, Item, LatentPool
+from tiny_world.captions import MOTIONS
 
 SINKS, RING = 1, 3  # the shipped preset's window; the newest of the ring is the chunk itself
 LADDERS = ((1.0,), (1.0, 0.75), (1.0, 0.9, 0.75, 0.5))  # one, two, four steps at shift 3
@@ -36,6 +41,7 @@ NUM_GROUPS = 8
 REBIRTH_SHARE = 0.15  # of turns after which a group begins anew: a mean life of about 100 frames
 SWITCH_SHARE = 0.06  # of streams that follow another prompt from a turn on
 DROPPED_SHARE = 0.05  # of streams without words
+MOTION_ALONE_SHARE = 0.5  # of streams from a still picture whose words name the motion only
 KIND_SHARES = {"world": 0.8, "styled": 0.1, "picture": 0.1}
 START_SHARES = (0.35, 0.35, 0.3)  # first chunk: from the data, the model's own, a still picture
 CONTEXT_NOISE = 0.1  # highest noise on a first chunk that comes from the data
@@ -61,13 +67,15 @@ class StreamGroup:
     indices: list[int]
     """Of the clips in the pool."""
     is_still: list[bool]
-    """Whether a stream began with a still picture: its motion begins one chunk later."""
+    """Whether a stream began with a still picture: its motion begins behind it."""
     ids_BM: Tensor
     is_word_BM: Tensor
     age: int
     """Chunks so far."""
     cells: list[Cell]
     """Of the frames in the window, oldest first."""
+    last: list[Tensor]
+    """The newest clean latents of each stream, CHW; empty before the first chunk."""
 
 
 class _TurnKV:
@@ -134,8 +142,8 @@ class Rollouts:
             bool(start == 2) or self._pool.items[index].kind == "picture"
             for index, start in zip(indices, starts, strict=True)
         ]
-        ids_BM, is_word_BM = self._prompts(indices, rng)
-        return StreamGroup(indices, is_still, ids_BM, is_word_BM, age=0, cells=[])
+        ids_BM, is_word_BM = self._prompts(indices, is_still, rng)
+        return StreamGroup(indices, is_still, ids_BM, is_word_BM, age=0, cells=[], last=[])
 
     def _draw(self, rng: np.random.Generator) -> int:
         while True:
@@ -144,14 +152,21 @@ class Rollouts:
             if scene is None or scene.pan == "none":  # pans have another period than motions
                 return index
 
-    def _prompts(self, indices: list[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _prompts(
+        self, indices: list[int], is_still: list[bool], rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
         prompts = [
-            ""
-            if rng.random() < DROPPED_SHARE
-            else prompt_of(rng, self._pool.items[index], is_conditioned=False)
-            for index in indices
+            self._prompt(self._pool.items[index], still, rng)
+            for index, still in zip(indices, is_still, strict=True)
         ]
         return pad_prompts(self._vocabulary, prompts, TEXT_LEN)
+
+    def _prompt(self, item: Item, is_still: bool, rng: np.random.Generator) -> str:
+        if rng.random() < DROPPED_SHARE:
+            return ""
+        if is_still and item.scene is not None and rng.random() < MOTION_ALONE_SHARE:
+            return str(rng.choice(MOTIONS[item.scene.motion]))
+        return prompt_of(rng, item, is_conditioned=False)
 
     def _switch_some(self, group: StreamGroup, rng: np.random.Generator) -> None:
         """From now on some streams show another clip, under its prompt, in the same phase."""
@@ -160,7 +175,7 @@ class Rollouts:
                 other = self._draw(rng)
                 if self._pool.items[other].kind == "picture":
                     continue
-                ids_BM, is_word_BM = self._prompts([other], rng)
+                ids_BM, is_word_BM = self._prompts([other], [False], rng)
                 group.indices[row] = other
                 group.ids_BM[row], group.is_word_BM[row] = ids_BM[0], is_word_BM[0]
 
@@ -173,15 +188,19 @@ class Rollouts:
 
     def _targets(self, group: StreamGroup) -> Tensor:
         """What the streams should show now, BFCHW; a real picture stands still."""
-        frames = []
-        for index, is_still in zip(group.indices, group.is_still, strict=True):
-            stands = self._pool.items[index].kind == "picture" or (is_still and group.age == 0)
-            if stands:
-                frames.append(self._pool.still(index).float())
-            else:
-                clip = self._pool.target(index)
-                frames.append(clip[(group.age - is_still) % LATENT_FRAMES].float())
+        frames = [self._target(group, row) for row in range(len(group.indices))]
         return torch.stack(frames)[:, None].to(self._device)
+
+    def _target(self, group: StreamGroup, row: int) -> Tensor:
+        index = group.indices[row]
+        is_picture = self._pool.items[index].kind == "picture"
+        if is_picture or (group.is_still[row] and group.age == 0):
+            return self._pool.still(index).float()
+        clip_FCHW = self._pool.target(index).float()
+        if group.age - group.is_still[row] <= 0:
+            return clip_FCHW[0]
+        distances_F = (clip_FCHW - group.last[row]).square().mean(dim=(1, 2, 3))
+        return clip_FCHW[(int(distances_F.argmin()) + 1) % LATENT_FRAMES]
 
     @torch.no_grad()
     def _begin(
@@ -242,6 +261,7 @@ class Rollouts:
     def _keep(self, group: StreamGroup, texts: tuple[TextKV, ...], clean: Tensor) -> None:
         """The clean pass: put the chunk's keys and values into the window."""
         _, cell = self._forward(group, texts, clean, 0.0)
+        group.last = list(clean.detach()[:, 0].cpu().unbind(0))
         held = [*group.cells, cell]
         group.cells = held[:SINKS] + held[SINKS:][-(RING - 1) :]
         group.age += 1

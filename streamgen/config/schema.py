@@ -7,11 +7,14 @@ cannot take effect is an error, not a warning. Knows no models: `family` and `we
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from streamgen.config.cache_rules import check_cache, check_cache_and_chunks
+from streamgen.config.complaints import check_range as _check_range
+from streamgen.config.complaints import shown as _shown
+from streamgen.config.complaints import wrong as _wrong
 from streamgen.config.model_files import WanFilesConfig
 from streamgen.errors import ConfigError
 
@@ -105,17 +108,33 @@ class DenoiseConfig:
 class CacheConfig:
     """What a chunk attends to."""
 
-    mode: Literal["clean", "per_step"]  # one cache row a session, or one a step
-    sinks: int  # latent frames never evicted, 0 to 256, a multiple of denoise.chunk_frames
+    mode: Literal["clean", "per_step", "recompute"]  # one cache row a session, or one a step; or
+    #                                    one, computed anew from clean latents before every chunk
+    sinks: int  # latent frames never evicted, 0 to 256; except with mode "recompute", a multiple
     ring: int  # latent frames that roll, the current chunk included, 1 to 1024, likewise a multiple
     positions: Literal["absolute", "window"]  # rotary positions: of the stream, or of the window
     context_timestep: float  # noise of the pass that writes the clean cache, 0 to below 1000
     first_chunk: Literal["together", "alone"]  # alone: it walks all steps before others start, and
     #                                            its last row is copied to all rows (per_step only)
+    sink_kind: Literal["fixed", "ema", "adaptive"] = (
+        "fixed"  # stay as they are, take over what leaves
+    )
+    #                                       the ring, or are replaced by frames that resemble none
+    sink_decay: float = 0.0  # "ema": share that a sink keeps of itself, above 0 to below 1
+    sink_threshold: float = 0.0  # "adaptive": cosine similarity under which, above 0 to 1
+    sink_place: Literal["own", "before", "within", "ahead"] = "own"  # position of sinks: their own,
+    #     just before the ring, at most sink_reach behind the newest, sink_reach ahead of the chunk
+    sink_reach: int = 0  # latent frames, for "within" and "ahead"
+    refresh: int = 0  # absolute position at which positions are set back to just after the sinks;
+    #                   0: never
+    on_prompt: Literal["keep", "flush", "recache"] = "keep"  # a new prompt leaves the cache alone,
+    #                        empties the ring, or has it computed anew from the latents (clean only)
+    flush_keeps: int = 0  # "flush": newest latent frames that stay beside the sinks
 
     def __post_init__(self) -> None:
         _check_range("cache.sinks", self.sinks, 0, 256)
         _check_range("cache.ring", self.ring, 1, 1024)
+        check_cache(self)
         if not 0 <= self.context_timestep < 1000:
             raise _wrong(
                 "cache.context_timestep", self.context_timestep, "must be in [0, 1000)", "use 0"
@@ -127,11 +146,11 @@ class CacheConfig:
                 'has no effect with cache.mode = "per_step", must be 0',
                 'set it to 0 or cache.mode = "clean"',
             )
-        if self.mode == "clean" and self.first_chunk == "alone":
+        if self.mode != "per_step" and self.first_chunk == "alone":
             raise _wrong(
                 "cache.first_chunk",
                 self.first_chunk,
-                'has no effect with cache.mode = "clean", which has one row to a session',
+                f'has no effect with cache.mode = "{self.mode}", which has one row to a session',
                 'set it to "together" or cache.mode = "per_step"',
             )
 
@@ -200,13 +219,14 @@ class StreamConfig:
     def _check_cache_fits_chunks(self) -> None:
         chunk = self.denoise.chunk_frames
         for key, value in (("cache.sinks", self.cache.sinks), ("cache.ring", self.cache.ring)):
-            if value % chunk:
+            if value % chunk and self.cache.mode != "recompute":
                 raise _wrong(
                     key,
                     value,
                     f"must be a multiple of denoise.chunk_frames = {chunk}",
                     f"use {(value // chunk + 1) * chunk}",
                 )
+        check_cache_and_chunks(self.cache, chunk)
         last = self.denoise.timesteps[-1]
         if self.cache.context_timestep >= last:
             raise _wrong(
@@ -257,17 +277,3 @@ def _check_ladder(timesteps: tuple[float, ...]) -> None:
             "must be at least one number, strictly falling, each in (0, 1000]",
             "use [1000, 750, 500, 250]",
         )
-
-
-def _check_range(key: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        nearest = high if value > high else low
-        raise _wrong(key, value, f"must be in [{low}, {high}]", f"use {nearest}")
-
-
-def _wrong(key: str, value: object, allowed: str, remedy: str) -> ConfigError:
-    return ConfigError(f"{key} = {_shown(value)} {allowed}; {remedy}")
-
-
-def _shown(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)

@@ -12,12 +12,26 @@ from typing import Literal
 
 import torch
 
+from streamgen.cache.adaptive import AdaptiveSinks
 from streamgen.cache.kv import CacheShape, KVCache
+from streamgen.cache.policies import (
+    FORGET,
+    KEEP_ALL,
+    OWN_PLACE,
+    AheadOfChunk,
+    BeforeOthers,
+    BlendIntoSinks,
+    Flush,
+    OnSwitch,
+    Recache,
+    SinkPlace,
+    WithinReach,
+)
 from streamgen.cache.rows import RowPool
 from streamgen.cache.window import Positions
 from streamgen.clock import Clock
 from streamgen.config.load import load_file, load_preset
-from streamgen.config.schema import StreamConfig
+from streamgen.config.schema import CacheConfig, StreamConfig
 from streamgen.diffusion.guidance import Guidance, GuidanceMode
 from streamgen.diffusion.noise import NoiseSource
 from streamgen.diffusion.noise_control import (
@@ -31,7 +45,7 @@ from streamgen.diffusion.schedule import Ladder, NoiseSchedule
 from streamgen.engine.batch import Level
 from streamgen.engine.engine import Engine
 from streamgen.engine.executor import LocalExecutor
-from streamgen.engine.recipe import CacheMode, Recipe
+from streamgen.engine.recipe import CacheMode, CachePolicy, Recipe
 from streamgen.engine.slots import DenoiseSlots
 from streamgen.engine.stage import Stage
 from streamgen.engine.start import StreamGeometry
@@ -277,6 +291,7 @@ def _recipe(config: StreamConfig, schedule: NoiseSchedule, codec: CodecFacts) ->
         guidance=Guidance(
             GuidanceMode(denoise.guidance), denoise.guidance_scale, denoise.guidance_delta
         ),
+        cache=_cache_policy(cache),
     )
 
 
@@ -323,12 +338,60 @@ def _cache(
             device=backend.device,
             dtype=backend.dtype,
             operations=backend.operations,
+            moves_sinks=recipe.cache.moves_sinks,
+            adaptive=_adaptive_sinks(recipe, shape, backend),
         )
     except (MemoryError, RuntimeError) as error:
         raise CapacityError(
             f"the KV cache needs {size_gb:.1f} GB for {num_rows} rows and there is not so much; "
             f"lower engine.sessions or cache.ring"
         ) from error
+
+
+def _cache_policy(cache: CacheConfig) -> CachePolicy:
+    """What sinks are, where they are said to be, and what a new prompt does."""
+    return CachePolicy(
+        sink_place=_sink_place(cache),
+        eviction=BlendIntoSinks(cache.sink_decay) if cache.sink_kind == "ema" else FORGET,
+        on_switch=_on_switch(cache),
+        refresh_frames=cache.refresh,
+        sink_threshold=cache.sink_threshold if cache.sink_kind == "adaptive" else None,
+    )
+
+
+def _sink_place(cache: CacheConfig) -> SinkPlace:
+    match cache.sink_place:
+        case "own":
+            return OWN_PLACE
+        case "before":
+            return BeforeOthers()
+        case "within":
+            return WithinReach(cache.sink_reach)
+        case "ahead":
+            return AheadOfChunk(cache.sink_reach)
+
+
+def _on_switch(cache: CacheConfig) -> OnSwitch:
+    match cache.on_prompt:
+        case "keep":
+            return KEEP_ALL
+        case "flush":
+            return Flush(cache.flush_keeps)
+        case "recache":
+            return Recache()
+
+
+def _adaptive_sinks(recipe: Recipe, shape: CacheShape, backend: Backend) -> AdaptiveSinks | None:
+    if recipe.cache.sink_threshold is None:
+        return None
+    return AdaptiveSinks(
+        sinks=recipe.sinks,
+        ring=recipe.ring,
+        threshold=recipe.cache.sink_threshold,
+        num_layers=shape.num_layers,
+        num_rows=shape.num_rows,
+        device=backend.device,
+    )
 
 
 def _policy(config: StreamConfig) -> Policy:

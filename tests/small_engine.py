@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from streamgen.cache.adaptive import AdaptiveSinks
 from streamgen.cache.kv import CacheShape, KVCache
 from streamgen.cache.rows import RowPool
 from streamgen.cache.window import Positions
@@ -21,7 +22,7 @@ from streamgen.diffusion.schedule import Ladder, NoiseSchedule
 from streamgen.engine.batch import Level, Started
 from streamgen.engine.engine import Engine
 from streamgen.engine.executor import LocalExecutor
-from streamgen.engine.recipe import CacheMode, Recipe
+from streamgen.engine.recipe import CacheMode, CachePolicy, Recipe
 from streamgen.engine.session import ChunkStarter, Session
 from streamgen.engine.slots import DenoiseSlots
 from streamgen.engine.stage import Stage
@@ -101,6 +102,7 @@ def small_recipe(
     first_chunk_frames: int | None = None,
     first_chunk_is_alone: bool = False,
     guidance: Guidance | None = None,
+    cache: CachePolicy | None = None,
 ) -> Recipe:
     """A recipe of 1 to 4 steps; the first chunk is like the others unless told otherwise."""
     return Recipe(
@@ -114,6 +116,7 @@ def small_recipe(
         first_chunk_frames=first_chunk_frames or chunk_frames,
         first_chunk_is_alone=first_chunk_is_alone,
         guidance=guidance or Guidance(),
+        cache=cache or CachePolicy(),
     )
 
 
@@ -207,15 +210,34 @@ class SmallEngine:
         positions: Positions = Positions.ABSOLUTE,
         max_rows: int = 64,
         operations: Operations = PLAIN,
+        cache: CachePolicy | None = None,
+        sinks_and_ring: tuple[int, int] = (0, 0),
     ) -> None:
+        """`cache` and `sinks_and_ring` are those of all recipes, where the cache must know them."""
         self.model = model or small_dit()
         self.model.use(operations)
         facts = self.model.facts
         shape = CacheShape(
             facts.num_blocks, num_rows, num_cells, facts.num_heads, facts.head_dim, GRID
         )
+        adaptive = None
+        if cache is not None and cache.sink_threshold is not None:
+            adaptive = AdaptiveSinks(
+                sinks=sinks_and_ring[0],
+                ring=sinks_and_ring[1],
+                threshold=cache.sink_threshold,
+                num_layers=shape.num_layers,
+                num_rows=num_rows,
+                device=CPU,
+            )
         self.cache = KVCache(
-            shape, positions, device=CPU, dtype=torch.float32, operations=operations
+            shape,
+            positions,
+            device=CPU,
+            dtype=torch.float32,
+            operations=operations,
+            moves_sinks=cache is not None and cache.moves_sinks,
+            adaptive=adaptive,
         )
         self.stage = Stage(self.model, self.cache, device=CPU)
         self.slots = DenoiseSlots(facts, NOISE)

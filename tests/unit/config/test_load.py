@@ -114,7 +114,10 @@ def test_any_falling_ladder_is_read_as_written(levels: list[int]):
         ("description=2026-01-02", "description must be string, found date or time"),
         ("picture.fps=1" + "0" * 400, "picture.fps is an integer too large for a float"),
         ("cache.mode=perstep", 'did you mean "per_step"?'),
-        ("cache.mode=1", 'cache.mode must be one of "clean", "per_step", "recompute", found integer 1'),
+        (
+            "cache.mode=1",
+            'cache.mode must be one of "clean", "per_step", "recompute", found integer 1',
+        ),
         ("cache.sinks", "is not section.key=value; write cache.sinks=2"),
         ("=2", "is not section.key=value; write cache.sinks=2"),
         ("cache..sinks=2", "is not section.key=value; write cache.sinks=2"),

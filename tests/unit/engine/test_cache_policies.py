@@ -129,7 +129,7 @@ def run(
     neighbours: int = 0,
     max_rows: int = 64,
 ) -> Tensor:
-    """Latents of a session whose prompt is set before each chunk, beside others that keep theirs."""
+    """Latents of a session whose prompt is set before each chunk; others keep theirs."""
     rig = SmallEngine(
         policy,
         model=MODEL,

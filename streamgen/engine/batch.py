@@ -112,6 +112,11 @@ class Batch:
     rows: tuple[Row, ...]
     controls: tuple[Control, ...] = ()
 
+    def timing(self, seconds: float) -> Timing:
+        """What it was, beside how long it took."""
+        sizes = [row.num_frames for row in self.rows]
+        return Timing(sum(sizes), len(set(sizes)), seconds)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Started:
@@ -133,6 +138,8 @@ class Started:
     given_FCHW: Tensor | None = None
     """Clean latents that the chunk has from the start: whatever its passes predict, it ends as
     these, and what it writes into the cache is theirs."""
+    repeat: int = 1
+    """How often each of them is shown: above 1 at a lower rate."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,6 +151,15 @@ class Payload:
     """Features of the text encoder, [M, D]."""
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What one batch took on the device: latent frames of all rows, in so many forwards."""
+
+    num_frames: int
+    calls: int
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Completed:
     """What came of a batch: clean latents of the chunks that finished, and how long it took."""
@@ -152,3 +168,6 @@ class Completed:
     finished: Mapping[SlotKey, Tensor | None]
     """None from an executor that computes nothing."""
     seconds: float
+    """How long it took; of a device that works by itself, what it took is in `timings` later."""
+    timings: tuple[Timing, ...] = ()
+    """Forwards whose seconds have become known since the last batch."""

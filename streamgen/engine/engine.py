@@ -25,15 +25,20 @@ from streamgen.engine.batch import (
     SlotsDropped,
     Started,
 )
+from streamgen.engine.delivery import Delivery
 from streamgen.engine.executor import Executor
+from streamgen.engine.meters import ServiceMeters
 from streamgen.engine.prompt_book import PromptBook
-from streamgen.engine.recipe import Recipe
-from streamgen.engine.session import ChunkOnLadder, ChunkStarter, ClipDecoder, Session
+from streamgen.engine.recipe import Recipe, rungs_of
+from streamgen.engine.rungs import change_rung
+from streamgen.engine.session import ChunkStarter, ClipDecoder, GradedStarter, Session
 from streamgen.errors import CapacityError, StreamGenError
 from streamgen.metrics.export import Metrics
+from streamgen.metrics.trace import Span, Trace
 from streamgen.scheduling.latency import LatencyModel
 from streamgen.scheduling.plan import Drop, Pass, Plan, SessionView, View
 from streamgen.scheduling.policy import Policy
+from streamgen.scheduling.service import Quality, ServiceLevel
 from streamgen.types import PromptId, SessionId
 
 if TYPE_CHECKING:
@@ -59,8 +64,9 @@ class Engine:
         max_rows: int,
         clock: Clock,
         metrics: Metrics,
+        trace: Trace | None = None,
     ) -> None:
-        """`max_rows` bounds the rows of one forward."""
+        """`max_rows` bounds the rows of one forward; `trace` takes what each tick did."""
         self._executor = executor
         self._policy = policy
         self._row_pool = rows
@@ -72,16 +78,38 @@ class Engine:
         self._controls: list[Control] = []
         self._session_ids = itertools.count()
         self._ticks = itertools.count()
+        self._meters = ServiceMeters(metrics)
+        self._trace = trace or Trace(clock, capacity=0)
+        self._delivery = Delivery(clock, self._latency, self._meters, self._trace)
+        self._deciding_s = metrics.summary(
+            "streamgen_scheduling_seconds", "Seconds of a tick that deciding took."
+        )
         self._tick_seconds = metrics.summary("streamgen_tick_seconds", "Seconds of a batch.")
         self._batch_rows = metrics.summary("streamgen_batch_rows", "Rows of a batch.")
         self._chunks = metrics.counter("streamgen_chunks_total", "Chunks that finished.")
-        self._clips_dropped = metrics.counter(
-            "streamgen_input_clips_dropped_total", "Input clips dropped by the policy."
-        )
 
     @property
     def latency(self) -> LatencyModel:
         return self._latency
+
+    @property
+    def meters(self) -> ServiceMeters:
+        return self._meters
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """All open sessions, oldest first."""
+        return tuple(self._sessions.values())
+
+    @property
+    def num_free_rows(self) -> int:
+        """Cache rows that nobody has leased."""
+        return self._row_pool.num_free
+
+    @property
+    def max_rows(self) -> int:
+        """Rows that a forward may have."""
+        return self._max_rows
 
     def add_prompt(self, text_MD: Tensor) -> PromptId:
         """Hand in a prompt's features, [M, D]; the caller holds the prompt until `drop_prompt`."""
@@ -101,8 +129,14 @@ class Engine:
         prompt: PromptId,
         negative_prompt: PromptId,
         max_waiting_clips: int,
+        service: ServiceLevel | None = None,
+        frame_s: float = 0.0,
+        ladder: tuple[Quality, ...] = (),
+        rung: int = 0,
     ) -> Session:
-        """Begin a session.
+        """Begin a session, with a service level at a rung of its quality ladder.
+
+        `frame_s` is how long a picture is shown, for sessions with a service level.
 
         Raises CapacityError if the cache rows that it needs are taken or a pass of it would never
         fit into a forward, ValueError if a prompt is gone, and what `make_starter` raises; whatever
@@ -113,6 +147,9 @@ class Engine:
                 f"a guided pass takes {recipe.max_pass_rows} rows, a forward has {self._max_rows}; "
                 f"allow more rows in a forward or set guidance mode none or self"
             )
+        rungs = rungs_of(recipe, ladder)
+        if rungs:
+            recipe = rungs[rung].recipe
         cache_rows = self._row_pool.lease(recipe.num_cache_rows)
         try:
             starter = make_starter()
@@ -131,7 +168,14 @@ class Engine:
             cache_rows=cache_rows,
             max_waiting_clips=max_waiting_clips,
             opened_s=self._clock.now(),
+            service=service,
+            frame_s=frame_s,
+            rungs=rungs,
+            rung=rung,
+            wanted_rung=rung,
         )
+        if rungs and isinstance(starter, GradedStarter):
+            starter.set_quality(rungs[rung].quality)
         self._sessions[session.id] = session
         return session
 
@@ -161,8 +205,14 @@ class Engine:
         """One turn of the loop; False if there was nothing to do and it slept for a moment."""
         if self._executor.in_flight == self._executor.stages:
             self._retire(self._executor.collect())
+        began_s = self._clock.now()
+        self._begin_epochs()
+        self._hold_still()
         plan = self._policy.plan(self._view(), self._latency)
         self._drop(plan.drops)
+        decided_s = self._clock.now()
+        self._deciding_s.add(decided_s - began_s)
+        self._trace.add(Span("decide", "engine", began_s, decided_s, {"rows": len(plan.passes)}))
         if plan.passes:
             self._executor.submit(*self._batch(plan))
         elif self._executor.in_flight:
@@ -188,7 +238,32 @@ class Engine:
             session = self._sessions[drop.session]
             with self._alone(session):
                 session.starter.drop(drop.num_clips)
-                self._clips_dropped.add(drop.num_clips)
+                self._meters.dropped(session.report, drop.num_clips)
+
+    def _begin_epochs(self) -> None:
+        """Sessions that have drained change to the rung that was wanted of them."""
+        for session in self._sessions.values():
+            wanted = session.wanted_rung
+            if session.rung == wanted or session.chunks or session.failure is not None:
+                continue
+            try:
+                self._controls.extend(change_rung(session, wanted, self._row_pool))
+            except CapacityError as error:
+                logger.info("session %d stays where it is: %s", session.id, error)
+                session.wanted_rung = session.rung
+                continue
+            quality = session.rungs[wanted].quality
+            if isinstance(session.starter, GradedStarter):
+                session.starter.set_quality(quality)
+            session.report.num_changes += 1
+            self._meters.changes.add()
+            logger.info("session %d goes on with %s", session.id, quality)
+
+    def _hold_still(self) -> None:
+        for session in self._sessions.values():
+            if session.live is not None and session.failure is None:
+                with self._alone(session):
+                    self._delivery.hold_still(session)
 
     @contextmanager
     def _alone(self, session: Session) -> Generator[None]:
@@ -220,8 +295,14 @@ class Engine:
         return Batch(next(self._ticks), rows, controls), Payload(started, added)
 
     def _start(self, session: Session, where: Pass) -> Started:
+        began_s = self._clock.now()
         started = session.starter.start(where.chunk)
-        session.begin(started, self._clock.now())
+        now_s = self._clock.now()
+        if session.live is not None:
+            error = self._latency.encode.observe(started.num_frames, now_s - began_s)
+            self._meters.model_error["encode"].add(error)
+            self._trace.add(Span("encode", "engine", began_s, now_s, {"session": where.session}))
+        session.begin(started, now_s)
         self._book.hold(session.prompt)
         return started
 
@@ -230,7 +311,11 @@ class Engine:
         num_rows = len(completed.batch.rows)
         if num_rows == 0:
             return
-        self._latency.observe(num_rows, completed.seconds)
+        for timing in completed.timings:
+            error = self._latency.denoise.observe(
+                timing.num_frames, timing.seconds, calls=timing.calls
+            )
+            self._meters.model_error["denoise"].add(error)
         self._tick_seconds.add(completed.seconds)
         self._batch_rows.add(num_rows)
         now_s = self._clock.now()
@@ -243,24 +328,13 @@ class Engine:
             chunk = session.chunk(row.where.chunk)
             if row.key in completed.finished:
                 with self._alone(session):
-                    self._decode(session, chunk, completed.finished[row.key])
+                    self._delivery.decode(session, chunk, completed.finished[row.key])
+                    self._chunks.add()
                 if chunk.chunk == 0 and session.recipe.first_chunk_is_alone:
                     self._controls.extend(_shared_first_chunk(session))
             session.advance(row.where, now_s)
             if chunk not in session.chunks:
                 self._book.release(chunk.prompt)
-
-    def _decode(self, session: Session, chunk: ChunkOnLadder, latents_FCHW: Tensor | None) -> None:
-        clip = session.decoder.decode(
-            latents_FCHW,
-            num_frames=chunk.num_frames,
-            pts_s=chunk.pts_s,
-            captured_s=chunk.captured_s,
-        )
-        session.clips.append(clip)
-        if latents_FCHW is not None:
-            session.past.add(latents_FCHW)
-        self._chunks.add()
 
 
 def _shared_first_chunk(session: Session) -> Iterator[CellsCopied]:

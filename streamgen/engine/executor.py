@@ -74,7 +74,8 @@ class LocalExecutor:
         for rows in equal_shapes(batch.rows):
             predicted_BFCHW = self._stage.forward(rows, self._slots.inputs(rows))
             finished |= self._slots.advance(rows, predicted_BFCHW)
-        self._completed.append(Completed(batch, finished, self._clock.now() - began_s))
+        seconds = self._clock.now() - began_s
+        self._completed.append(Completed(batch, finished, seconds, (batch.timing(seconds),)))
 
     def collect(self) -> Completed:
         return self._completed.popleft()

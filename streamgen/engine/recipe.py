@@ -20,6 +20,7 @@ from streamgen.cache.window import Positions, RollingWindow
 from streamgen.diffusion.guidance import Guidance
 from streamgen.diffusion.schedule import Ladder
 from streamgen.engine.batch import Level
+from streamgen.scheduling.service import Quality
 
 
 class CacheMode(StrEnum):
@@ -153,3 +154,49 @@ class Recipe:
             refresh_frames=self.cache.refresh_frames,
             is_adaptive=self.cache.sink_threshold is not None,
         )
+
+    def with_steps(self, num_steps: int) -> Recipe:
+        """This recipe on so many levels of its ladder, evenly chosen from the noisiest on.
+
+        Raises ValueError unless 1 <= num_steps <= the steps of this one.
+        """
+        levels = self.num_steps
+        if num_steps == levels:
+            return self
+        if not 1 <= num_steps <= levels:
+            raise ValueError(f"{num_steps} steps are not in 1 to {levels}")
+        chosen = [step * levels // num_steps for step in range(num_steps)]
+        ladder = Ladder(
+            timesteps=tuple(self.ladder.timesteps[level] for level in chosen),
+            sigmas=tuple(self.ladder.sigmas[level] for level in chosen),
+        )
+        is_alone = self.first_chunk_is_alone and num_steps > 1
+        return replace(self, ladder=ladder, first_chunk_is_alone=is_alone)
+
+    def row_levels(self) -> tuple[tuple[float, bool], ...]:
+        """What each cache row of a session holds: chunks at which timestep, on which side.
+
+        Outside `per_step` mode all rows hold clean chunks, which any number of steps reads.
+        """
+        if self.mode is not CacheMode.PER_STEP:
+            sides = sum(len(side) > 0 for side in self.step_rows())
+            return tuple((0.0, bool(side)) for side in range(sides))
+        plain, negative = self.step_rows()
+        timesteps = self.ladder.timesteps
+        return (
+            *((timesteps[row], False) for row in plain),
+            *((timesteps[row - self.num_steps], True) for row in negative),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A quality, and the recipe that gives it."""
+
+    quality: Quality
+    recipe: Recipe
+
+
+def rungs_of(full: Recipe, ladder: tuple[Quality, ...]) -> tuple[Rung, ...]:
+    """The rungs of a quality ladder for sessions of a recipe."""
+    return tuple(Rung(quality, full.with_steps(quality.num_steps)) for quality in ladder)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from streamgen.cache.placement import CacheWindow, Prelude
 from streamgen.engine.batch import Level, Row, SlotKey, Started
 from streamgen.engine.past import PastLatents
-from streamgen.engine.recipe import CacheMode, Recipe
+from streamgen.engine.recipe import CacheMode, Recipe, Rung
+from streamgen.scheduling.deadlines import Deadlines, SessionReport
 from streamgen.scheduling.plan import Candidate, Pass, SessionView
+from streamgen.scheduling.service import Quality, ServiceLevel
 from streamgen.types import Clip, PromptId, SessionId
 
 if TYPE_CHECKING:
@@ -40,6 +42,35 @@ class ChunkStarter(Protocol):
     def drop(self, num_clips: int) -> None:
         """Forget the oldest clips at the input."""
         ...
+
+
+@runtime_checkable
+class LiveStarter(Protocol):
+    """A starter whose clips come at times of their own: they have an age, and can be still."""
+
+    def waiting_captured_s(self) -> tuple[float, ...]:
+        """When the clips that wait were captured, oldest first."""
+        ...
+
+    def take_still(self, max_clips: int) -> tuple[HeldClip, ...]:
+        """Take clips from the input's head that look as the one before; nobody draws them."""
+        ...
+
+
+@runtime_checkable
+class GradedStarter(Protocol):
+    """A starter that can follow a session's quality; asked for between two chunks."""
+
+    def set_quality(self, quality: Quality) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeldClip:
+    """A clip of the input that is not drawn: the last picture is shown `num_frames` times."""
+
+    num_frames: int
+    pts_s: float
+    captured_s: float
 
 
 class PendingClip(Protocol):
@@ -74,9 +105,14 @@ class ChunkOnLadder:
     captured_s: float
     num_frames: int
     """Pixel frames to show of it; fewer than it decodes to where an input ended in its midst."""
+    repeat: int
+    """How often each of them is shown."""
     ready_s: float
     is_switch: bool
     """Whether it follows another prompt than the chunk before it."""
+    due_s: float
+    held: list[HeldClip] = field(default_factory=list["HeldClip"])
+    """Still clips that came after it: they are shown when it has been."""
     next_step: int = 0
     is_busy: bool = False
 
@@ -96,6 +132,14 @@ class Session:
     max_waiting_clips: int
     """Finished clips that may wait before no new chunk starts."""
     opened_s: float
+    service: ServiceLevel | None = None
+    frame_s: float = 0.0
+    """How long one picture is shown."""
+    rungs: tuple[Rung, ...] = ()
+    """Its quality ladder, best first; none for a session whose quality never changes."""
+    rung: int = 0
+    wanted_rung: int = 0
+    """Where it goes as soon as no chunk of it is on the way: an epoch."""
     windows: list[CacheWindow] = field(init=False)
     chunks: list[ChunkOnLadder] = field(init=False, default_factory=list[ChunkOnLadder])
     clips: deque[PendingClip] = field(init=False, default_factory=deque[PendingClip])
@@ -105,12 +149,24 @@ class Session:
     """Where in the stream the newest chunk on the ladder begins."""
     last_prompt: PromptId | None = field(init=False, default=None)
     """What the newest chunk follows."""
+    clip_frames: int = field(init=False, default=0)
+    """Pictures of its longest clip so far."""
     failure: Exception | None = field(init=False, default=None)
     """What its own input or codec raised: nothing more of it runs, and its owner closes it."""
     room_since_s: float = field(init=False)
     """When the last chunk started or left: since then the next one could have started."""
 
+    report: SessionReport = field(init=False, default_factory=SessionReport)
+    deadlines: Deadlines = field(init=False)
+    next_pts_s: float = field(init=False, default=0.0)
+    """Where the next chunk of a text-to-video session begins in its stream."""
+    last_clip: PendingClip | None = field(init=False, default=None)
+    live: LiveStarter | None = field(init=False)
+    """The starter, where its clips come at times of their own."""
+
     def __post_init__(self) -> None:
+        self.live = self.starter if isinstance(self.starter, LiveStarter) else None
+        self.deadlines = Deadlines(self.service, opened_s=self.opened_s, frame_s=self.frame_s)
         self.windows = [self.recipe.new_window() for _ in self.cache_rows]
         self.past = PastLatents(sinks=self.recipe.sinks, ring=self.recipe.ring)
         self.room_since_s = self.opened_s
@@ -123,24 +179,30 @@ class Session:
     def view(self) -> SessionView:
         if self.failure is not None:
             return SessionView(self.id, self.recipe.num_steps, len(self.chunks), 0, ())
+        waiting_due_s = self._waiting_due_s()
         candidates = [
             Candidate(
                 where=Pass(self.id, chunk.chunk, chunk.next_step),
                 ready_s=chunk.ready_s,
                 num_rows=self._num_rows(chunk.next_step),
+                num_frames=self.recipe.num_frames(chunk.chunk),
+                passes_left=max(1, self.recipe.num_steps - chunk.next_step),
+                due_s=chunk.due_s,
             )
             for before, chunk in zip([None, *self.chunks], self.chunks, strict=False)
             if not chunk.is_busy and self._keeps_order(before, chunk.next_step)
         ]
         if self._may_start():
-            where = Pass(self.id, self.next_chunk, 0)
-            candidates.append(Candidate(where, self.room_since_s, self._num_rows(0)))
+            candidates.append(self._next_start(waiting_due_s))
         return SessionView(
             session=self.id,
             num_steps=self.recipe.num_steps,
             chunks_in_flight=len(self.chunks),
             waiting_clips=self.starter.waiting_clips,
             candidates=tuple(candidates),
+            waiting_due_s=waiting_due_s,
+            clip_frames=self.clip_frames,
+            weight=1.0 if self.service is None else self.service.weight,
         )
 
     def begin(self, started: Started, now_s: float) -> None:
@@ -155,11 +217,15 @@ class Session:
                 pts_s=started.pts_s,
                 captured_s=now_s if started.captured_s is None else started.captured_s,
                 num_frames=started.num_frames,
+                repeat=started.repeat,
                 ready_s=now_s,
                 is_switch=self.last_prompt not in (None, self.prompt),
+                due_s=self._due_s(now_s, started),
             )
         )
         self.last_prompt = self.prompt
+        self.clip_frames = max(self.clip_frames, started.num_frames)
+        self.next_pts_s = started.pts_s + started.num_frames * started.repeat * self.frame_s
         self.next_chunk += 1
         self.newest_pts_s = started.pts_s
         self.room_since_s = now_s
@@ -209,7 +275,42 @@ class Session:
             return before.next_step == self.recipe.num_passes and not before.is_busy
         return before.next_step > step
 
+    def _waiting_due_s(self) -> tuple[float, ...]:
+        if self.service is None or self.service.latency_s is None:
+            return ()
+        if self.live is None:
+            return ()
+        captured_s = self.live.waiting_captured_s()
+        return tuple(self.deadlines.due_s(captured_s=one, pts_s=0.0) for one in captured_s)
+
+    def _next_start(self, waiting_due_s: tuple[float, ...]) -> Candidate:
+        if waiting_due_s:
+            due_s = waiting_due_s[0]
+        else:
+            due_s = self.deadlines.due_s(captured_s=self.room_since_s, pts_s=self.next_pts_s)
+        return Candidate(
+            Pass(self.id, self.next_chunk, 0),
+            self.room_since_s,
+            self._num_rows(0),
+            num_frames=self.recipe.num_frames(self.next_chunk),
+            passes_left=self.recipe.num_steps,
+            due_s=due_s,
+        )
+
+    def _due_s(self, now_s: float, started: Started) -> float:
+        due_s = self.deadlines.due_s(captured_s=started.captured_s, pts_s=started.pts_s)
+        if self.clips and due_s < now_s:
+            self.deadlines.wait_for_viewer(
+                now_s,
+                pts_s=started.pts_s,
+                num_waiting_frames=len(self.clips) * started.num_frames * started.repeat,
+            )
+            due_s = self.deadlines.due_s(captured_s=started.captured_s, pts_s=started.pts_s)
+        return due_s
+
     def _may_start(self) -> bool:
+        if self.rung != self.wanted_rung:
+            return False
         before = self.chunks[-1] if self.chunks else None
         return (
             len(self.chunks) < self.recipe.max_in_flight

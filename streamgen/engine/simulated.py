@@ -17,9 +17,9 @@ class SimulatedExecutor:
     """
 
     def __init__(
-        self, clock: SimulatedClock, stage_seconds: tuple[Callable[[int], float], ...]
+        self, clock: SimulatedClock, stage_seconds: tuple[Callable[[Batch], float], ...]
     ) -> None:
-        """`stage_seconds` maps rows of a batch to seconds, one function a stage."""
+        """`stage_seconds` maps a batch to seconds, one function a stage."""
         if not stage_seconds:
             raise ValueError("a pipeline needs at least one stage")
         self._clock = clock
@@ -42,7 +42,7 @@ class SimulatedExecutor:
         time_s = self._clock.now()
         worked_s = 0.0
         for stage, seconds_of in enumerate(self._stage_seconds):
-            seconds = seconds_of(len(batch.rows))
+            seconds = seconds_of(batch)
             time_s = max(time_s, self._free_s[stage]) + seconds
             self._free_s[stage] = time_s
             self.busy_s[stage] += seconds
@@ -57,4 +57,4 @@ class SimulatedExecutor:
             for row in batch.rows
             if not (row.is_context or row.is_negative) and row.next_sigma is None
         }
-        return Completed(batch, finished, worked_s)
+        return Completed(batch, finished, worked_s, (batch.timing(worked_s),))

@@ -17,8 +17,11 @@ from streamgen.diffusion.schedule import NoiseSchedule
 from streamgen.engine.batch import Level, Started
 from streamgen.engine.codec import StreamEncoder, pixels_to_tensor
 from streamgen.engine.recipe import Recipe
+from streamgen.engine.session import HeldClip
 from streamgen.media.frame_queue import FrameQueue, clip_of
+from streamgen.media.similarity import SimilarityFilter
 from streamgen.models.codec_facts import CodecFacts
+from streamgen.scheduling.service import Quality
 from streamgen.types import Clip
 
 
@@ -39,13 +42,6 @@ class StreamGeometry:
 
     def num_pixel_frames(self, recipe: Recipe, chunk: int) -> int:
         return self.codec.num_pixel_frames(recipe.num_frames(chunk), chunk == 0)
-
-    def pts_s(self, recipe: Recipe, chunk: int) -> float:
-        """When a chunk's first picture is shown, in seconds since the stream began."""
-        if chunk == 0:
-            return 0.0
-        first, later = (self.num_pixel_frames(recipe, number) for number in (0, 1))
-        return (first + (chunk - 1) * later) / self.fps
 
     def num_chunks(self, recipe: Recipe, num_frames: int, *, num_hidden: int = 0) -> int:
         """Chunks that show at least so many pixel frames, behind `num_hidden` that show none."""
@@ -106,6 +102,12 @@ class NoiseStarter:
         self._num_hidden = 0 if opening is None else opening.num_hidden_chunks(recipe)
         self._max_chunks = max_chunks
         self._num_started = 0
+        self._num_shown = 0
+        self._repeat = 1
+
+    def set_quality(self, quality: Quality) -> None:
+        """From the next chunk on, show each picture as often as the quality's rate says."""
+        self._repeat = quality.rate_divisor
 
     def ready(self) -> bool:
         return not self.has_ended()
@@ -121,9 +123,11 @@ class NoiseStarter:
         shape = geometry.latent_shape(recipe.num_frames(chunk))
         noise_FCHW = self._noise.noise(self._seed, chunk, START_STEP, shape)
         self._num_started += 1
-        is_hidden = chunk < self._num_hidden
-        hidden_s = geometry.pts_s(recipe, self._num_hidden)
-        pts_s = max(0.0, geometry.pts_s(recipe, chunk) - hidden_s)
+        num_frames = geometry.num_pixel_frames(recipe, chunk)
+        if chunk < self._num_hidden:
+            num_frames = 0
+        pts_s = self._num_shown / geometry.fps
+        self._num_shown += num_frames * self._repeat
         return Started(
             latents_FCHW=noise_FCHW.to(geometry.device, geometry.dtype, non_blocking=True),
             condition_FCHW=None,
@@ -131,7 +135,8 @@ class NoiseStarter:
             level=None,
             pts_s=pts_s,
             captured_s=None,
-            num_frames=0 if is_hidden else geometry.num_pixel_frames(recipe, chunk),
+            num_frames=num_frames,
+            repeat=self._repeat,
             given_FCHW=self._given(chunk),
         )
 
@@ -141,6 +146,17 @@ class NoiseStarter:
         first = self._recipe.first_frame(chunk)
         frames = self._opening.latents_FCHW[first : first + self._recipe.num_frames(chunk)]
         return frames.to(self._geometry.device, self._geometry.dtype, non_blocking=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TakenClip:
+    """A clip out of the queue, at the rate at which it is drawn."""
+
+    clip: Clip
+    num_frames: int
+    """Pictures to draw; fewer than the clip has where the input ended in its midst."""
+    pts_s: float
+    captured_s: float
 
 
 class VideoStarter:
@@ -181,6 +197,18 @@ class VideoStarter:
         self._is_live = is_live
         self._first_pts_s: float | None = None
         self._next_chunk = 0
+        self._num_taken = 0  # pictures of the input, which is where the next one is in the stream
+        self._repeat = 1
+        self._filter: SimilarityFilter | None = None
+        self._looked_at: TakenClip | None = None  # by the filter; it is the next to start
+
+    def set_quality(self, quality: Quality) -> None:
+        """From the next chunk on, draw every so-many-th picture, and hold still clips or not."""
+        self._repeat = quality.rate_divisor
+        if not quality.skips_still:
+            self._filter = None
+        elif self._filter is None:
+            self._filter = SimilarityFilter(seed=self._seed)
 
     def start_from(self, controller: NoiseController, condition_noise: float | None) -> None:
         """From the next chunk on, put another amount of noise over the input."""
@@ -189,38 +217,75 @@ class VideoStarter:
 
     @property
     def waiting_clips(self) -> int:
-        return self._queue.num_waiting // self._frames_wanted
+        return (self._looked_at is not None) + self._queue.num_waiting // self._frames_wanted
+
+    def waiting_captured_s(self) -> tuple[float, ...]:
+        queued_s = self._queue.captured_s(self._frames_wanted)
+        queued_s = queued_s[: self._queue.num_waiting // self._frames_wanted]
+        return queued_s if self._looked_at is None else (self._looked_at.captured_s, *queued_s)
+
+    def take_still(self, max_clips: int) -> tuple[HeldClip, ...]:
+        if self._filter is None or self._looked_at is not None:
+            return ()
+        held: list[HeldClip] = []
+        while len(held) < max_clips and self._clip_waits():
+            taken = self._take()
+            if not self._filter.is_still(taken.clip):
+                self._looked_at = taken
+                break
+            num_shown = taken.num_frames * self._repeat
+            held.append(HeldClip(num_shown, taken.pts_s, taken.captured_s))
+        return tuple(held)
 
     @property
     def _frames_wanted(self) -> int:
-        return self._geometry.num_pixel_frames(self._recipe, self._next_chunk)
+        drawn = self._geometry.num_pixel_frames(self._recipe, self._next_chunk)
+        return drawn * self._repeat
 
     def ready(self) -> bool:
         """Whether a whole clip waits, or the rest of an input that has ended."""
+        return self._looked_at is not None or self._clip_waits()
+
+    def _clip_waits(self) -> bool:
         wanted = self._frames_wanted
         is_rest = self._queue.has_ended(wanted) and self._queue.num_waiting > 0
         return is_rest or self._queue.wait(wanted, timeout_s=0.0)
 
     def has_ended(self) -> bool:
-        return self._queue.has_ended()
+        return self._looked_at is None and self._queue.has_ended()
 
     def drop(self, num_clips: int) -> None:
         for _ in range(num_clips):
-            self._take()
+            self._next()
 
-    def _take(self) -> tuple[Clip, int]:
-        """The next clip, its last picture repeated where the input ended, and its own length."""
+    def _next(self) -> TakenClip:
+        """The clip that the filter has let through, or the next of the queue."""
+        looked_at, self._looked_at = self._looked_at, None
+        return self._take() if looked_at is None else looked_at
+
+    def _take(self) -> TakenClip:
+        """The next clip, its last picture repeated where the input ended, and its own length.
+
+        At a lower rate, the newest of every so many pictures are taken.
+        """
         wanted = self._frames_wanted
         if not self._queue.has_ended(wanted):
             clip = self._queue.get_batch(wanted)
             assert clip is not None, "start was called before ready"
-            return clip, wanted
-        rest = [self._queue.get() for _ in range(self._queue.num_waiting)]
-        frames = [frame for frame in rest if frame is not None]
-        return clip_of([*frames, *[frames[-1]] * (wanted - len(frames))]), len(frames)
+            num_frames = wanted
+        else:
+            rest = [self._queue.get() for _ in range(self._queue.num_waiting)]
+            frames = [frame for frame in rest if frame is not None]
+            clip = clip_of([*frames, *[frames[-1]] * (wanted - len(frames))])
+            num_frames = len(frames)
+        pts_s = self._pts_s(clip)
+        self._num_taken += num_frames
+        thinned = Clip(clip.pixels[self._repeat - 1 :: self._repeat], clip.pts_s, clip.captured_s)
+        return TakenClip(thinned, -(-num_frames // self._repeat), pts_s, clip.captured_s)
 
     def start(self, chunk: int) -> Started:
-        clip, num_frames = self._take()
+        taken = self._next()
+        clip = taken.clip
         on_host_TCHW = pixels_to_tensor(clip, torch.device("cpu"), torch.float32)
         level = self._controller.next(on_host_TCHW)
         clean_FCHW = self._encoder.encode(self._encoder.pixels(clip))
@@ -238,14 +303,15 @@ class VideoStarter:
             condition_FCHW=condition_FCHW,
             endpoint_FCHW=clean_FCHW,
             level=Level(level.timestep, self._schedule.sigma_at(level.timestep)),
-            pts_s=self._pts_s(chunk, clip),
-            captured_s=clip.captured_s,
-            num_frames=num_frames,
+            pts_s=taken.pts_s,
+            captured_s=taken.captured_s,
+            num_frames=taken.num_frames,
+            repeat=self._repeat,
         )
 
-    def _pts_s(self, chunk: int, clip: Clip) -> float:
+    def _pts_s(self, clip: Clip) -> float:
         if not self._is_live:
-            return self._geometry.pts_s(self._recipe, chunk)
+            return self._num_taken / self._geometry.fps
         if self._first_pts_s is None:
             self._first_pts_s = clip.pts_s
         return clip.pts_s - self._first_pts_s

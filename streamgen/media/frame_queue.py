@@ -11,6 +11,7 @@ that nothing is lost. Knows neither sources nor sinks nor clocks.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -64,6 +65,13 @@ class FrameQueue(ABC):
         """Frames that were put and that the reader will never see."""
         with self._changed:
             return self._num_dropped
+
+    def captured_s(self, step: int) -> tuple[float, ...]:
+        """Capture times of the frames that wait, of every `step`-th one, oldest first."""
+        with self._changed:
+            return tuple(
+                frame.captured_s for frame in itertools.islice(self._frames, 0, None, step)
+            )
 
     # The writer's side
 

@@ -71,6 +71,9 @@ class Trace:
         """Record a span that was timed elsewhere, on the same clock."""
         if span.end_s < span.start_s:
             raise ValueError(f"span {span.name!r} ends at {span.end_s} before {span.start_s}")
+        if not self._spans.maxlen:
+            self._num_dropped += 1
+            return
         with self._lock:
             self._num_dropped += len(self._spans) == self._spans.maxlen
             self._spans.append(span)

@@ -6,6 +6,7 @@ a policy chooses from that. So a policy cannot break a stream, only delay it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from streamgen.types import SessionId
@@ -48,6 +49,12 @@ class Candidate:
     """Since when it could have run, on the engine's clock."""
     num_rows: int
     """Rows it takes in the batch: 1, or 2 with a negative pass of guidance."""
+    num_frames: float = 1
+    """Latent frames of a row; a smaller picture counts as less."""
+    passes_left: int = 1
+    """Passes until its pictures are there, this one included."""
+    due_s: float = math.inf
+    """When its pictures are to be handed over; infinite for a session without a service level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,11 @@ class SessionView:
     waiting_clips: int
     """Clips at the input that have not become chunks; 0 for text-to-video."""
     candidates: tuple[Candidate, ...]
+    waiting_due_s: tuple[float, ...] = ()
+    """When the clips that wait at a live input are due, oldest first."""
+    clip_frames: int = 0
+    """Pictures of a clip, which are encoded before its first pass and decoded after its last."""
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

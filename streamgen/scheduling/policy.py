@@ -24,7 +24,7 @@ class StreamBatch:
 
     def plan(self, view: View, latency: LatencyModel) -> Plan:
         candidates = [one for session in view.sessions for one in session.candidates]
-        return Plan(_longest_waiting(candidates, view.max_rows))
+        return Plan(longest_waiting(candidates, view.max_rows))
 
 
 class Sequential:
@@ -37,10 +37,11 @@ class Sequential:
             if session.candidates
             and (session.candidates[0].where.step > 0 or session.chunks_in_flight == 0)
         ]
-        return Plan(_longest_waiting(candidates, view.max_rows))
+        return Plan(longest_waiting(candidates, view.max_rows))
 
 
-def _longest_waiting(candidates: Iterable[Candidate], max_rows: int) -> tuple[Pass, ...]:
+def longest_waiting(candidates: Iterable[Candidate], max_rows: int) -> tuple[Pass, ...]:
+    """Those who have waited longest, as many as fit into `max_rows`."""
     chosen: list[Pass] = []
     rows = 0
     for candidate in sorted(candidates, key=_turn):

@@ -6,35 +6,35 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, integers, lists, tuples
 
-from streamgen.scheduling.latency import OUTLIER_FACTOR, LatencyFit, LatencyModel
+from streamgen.scheduling.latency import OUTLIER_FACTOR, LatencyFit, WorkModel
 
 ROWS = (1, 2, 4, 8)
 
 
-def noisy_batches(fixed_s: float, per_row_s: float, count: int) -> list[tuple[int, float]]:
+def noisy_batches(fixed_s: float, per_unit_s: float, count: int) -> list[tuple[int, float]]:
     """Batches of an affine cost with two per cent of Gaussian noise, always the same ones."""
     draw = random.Random(7)
     return [
-        (rows, (fixed_s + per_row_s * rows) * draw.gauss(1, 0.02))
+        (rows, (fixed_s + per_unit_s * rows) * draw.gauss(1, 0.02))
         for rows in (draw.choice(ROWS) for _ in range(count))
     ]
 
 
-def learned(batches: list[tuple[int, float]]) -> LatencyModel:
-    model = LatencyModel()
+def learned(batches: list[tuple[int, float]]) -> WorkModel:
+    model = WorkModel()
     for rows, seconds in batches:
         model.observe(rows, seconds)
     return model
 
 
-@pytest.mark.parametrize(("fixed_s", "per_row_s"), [(0.02, 0.005), (0.001, 0.03), (0.05, 0.0)])
+@pytest.mark.parametrize(("fixed_s", "per_unit_s"), [(0.02, 0.005), (0.001, 0.03), (0.05, 0.0)])
 def test_a_known_affine_cost_is_recovered_from_noisy_batches(
-    fixed_s: float, per_row_s: float
+    fixed_s: float, per_unit_s: float
 ) -> None:
     """Two per cent of noise over about 50 remembered batches: predictions hold to two per cent."""
-    model = learned(noisy_batches(fixed_s, per_row_s, 400))
+    model = learned(noisy_batches(fixed_s, per_unit_s, 400))
     for rows in (*ROWS, 16):
-        assert model.predict(rows) == pytest.approx(fixed_s + per_row_s * rows, rel=0.02)
+        assert model.predict(rows) == pytest.approx(fixed_s + per_unit_s * rows, rel=0.02)
 
 
 def test_a_cost_that_changes_is_followed() -> None:
@@ -68,7 +68,7 @@ def test_a_first_measurement_of_zero_does_not_make_everything_an_outlier() -> No
 
 
 def test_nothing_is_known_before_the_first_batch() -> None:
-    model = LatencyModel()
+    model = WorkModel()
     assert model.fit() == LatencyFit(0.0, 0.0)
     assert model.predict(3) == 0.0
 
@@ -78,16 +78,16 @@ def test_nothing_is_known_before_the_first_batch() -> None:
 )
 def test_no_part_of_the_model_is_ever_negative(batches: list[tuple[int, float]]) -> None:
     """So a larger batch is never predicted to be faster, nor any batch to take negative time."""
-    model = LatencyModel()
+    model = WorkModel()
     for rows, seconds in batches:
         model.observe(rows, seconds)
         fit = model.fit()
         assert fit.fixed_s >= 0
-        assert fit.per_row_s >= 0
+        assert fit.per_unit_s >= 0
         assert 0 <= model.predict(1) <= model.predict(2) <= model.predict(300)
 
 
 @pytest.mark.parametrize(("rows", "seconds"), [(0, 1.0), (-1, 1.0), (1, -0.1)])
 def test_an_impossible_measurement_is_refused(rows: int, seconds: float) -> None:
     with pytest.raises(ValueError, match="cannot be"):
-        LatencyModel().observe(rows, seconds)
+        WorkModel().observe(rows, seconds)

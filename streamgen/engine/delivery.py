@@ -1,0 +1,99 @@
+"""The last step of a chunk: decoded, measured against its deadline, put where its viewer takes it.
+
+Knows no policy and no executor.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamgen.clock import Clock
+from streamgen.engine.clips import LastPicture, RepeatedPictures
+from streamgen.engine.meters import ServiceMeters
+from streamgen.engine.session import ChunkOnLadder, HeldClip, PendingClip, Session
+from streamgen.metrics.trace import Span, Trace
+from streamgen.scheduling.latency import LatencyModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Delivery:
+    """Hands clips over to sessions, in the order of their stream."""
+
+    def __init__(
+        self, clock: Clock, latency: LatencyModel, meters: ServiceMeters, trace: Trace
+    ) -> None:
+        self._clock = clock
+        self._latency = latency
+        self._meters = meters
+        self._trace = trace
+
+    def decode(self, session: Session, chunk: ChunkOnLadder, latents_FCHW: Tensor | None) -> None:
+        """Decode a finished chunk and hand it over, with the still clips that came after it."""
+        began_s = self._clock.now()
+        clip: PendingClip = session.decoder.decode(
+            latents_FCHW,
+            num_frames=chunk.num_frames,
+            pts_s=chunk.pts_s,
+            captured_s=chunk.captured_s,
+        )
+        if latents_FCHW is not None:
+            session.past.add(latents_FCHW)
+        now_s = self._clock.now()
+        if not chunk.num_frames:
+            session.clips.append(clip)  # of what a stream goes on from, and nobody sees
+            return
+        error = self._latency.decode.observe(chunk.num_frames, now_s - began_s)
+        self._meters.model_error["decode"].add(error)
+        self._trace.add(Span("decode", "engine", began_s, now_s, {"session": session.id}))
+        if chunk.repeat > 1:
+            clip = RepeatedPictures(clip, chunk.repeat)
+        session.last_clip = clip
+        self._hand_over(session, clip, chunk.captured_s, chunk.pts_s, chunk.due_s)
+        for held in chunk.held:
+            self._show(session, held)
+
+    def hold_still(self, session: Session) -> None:
+        """Clips that look as the one before cost nothing: the last picture is shown for them."""
+        room = session.max_waiting_clips - len(session.clips)
+        if room < 1 or session.next_chunk == 0 or session.live is None:
+            return
+        for held in session.live.take_still(room):
+            session.report.num_held += 1
+            self._meters.held.add()
+            self._meters.encode_skipped.add()
+            if session.chunks:
+                session.chunks[-1].held.append(held)
+            else:
+                self._show(session, held)
+
+    def _show(self, session: Session, held: HeldClip) -> None:
+        assert session.last_clip is not None, "the first clip of a stream is always drawn"
+        due_s = session.deadlines.due_s(captured_s=held.captured_s, pts_s=held.pts_s)
+        clip = LastPicture(session.last_clip, held)
+        self._hand_over(session, clip, held.captured_s, held.pts_s, due_s)
+
+    def _hand_over(
+        self,
+        session: Session,
+        clip: PendingClip,
+        captured_s: float,
+        pts_s: float,
+        due_s: float,
+    ) -> None:
+        now_s = self._clock.now()
+        stall_s = session.deadlines.deliver(
+            now_s, pts_s=pts_s, due_s=due_s, has_spare=bool(session.clips)
+        )
+        self._meters.delivered(
+            session.report,
+            now_s=now_s,
+            opened_s=session.opened_s,
+            age_s=None if session.live is None else now_s - captured_s,
+            due_s=due_s,
+            stall_s=stall_s,
+            pts_s=pts_s,
+            is_playback=session.deadlines.is_playback,
+        )
+        session.clips.append(clip)

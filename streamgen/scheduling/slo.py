@@ -1,0 +1,141 @@
+"""SloAware: which rows share the next forward so that every chunk meets its deadline. Pure.
+
+Batching everything is cheapest, but a forward of many rows is long, and whoever rides in it waits
+for all. So the rows are taken in the order of how little slack their chunks have, and one more row
+is let in only while the forward stays short enough for those already chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from streamgen.scheduling.latency import Costs, LatencyModel
+from streamgen.scheduling.plan import Candidate, Drop, Pass, Plan, SessionView, View
+
+STARVED_S = 0.5  # a chunk so much too late goes before others again, for it blocks its stream
+
+
+class _Turn(IntEnum):
+    """Who goes first; within a turn, least slack first."""
+
+    URGENT = 0
+    """Misses its deadline if it is not in this forward."""
+    FIRST = 1
+    """A first chunk goes ahead of steady ones as far as their slack allows."""
+    STEADY = 2
+    LOST = 3
+    """Cannot be in time any more, so it delays nobody who can."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    candidate: Candidate
+    slack_s: float
+    limit_s: float
+    """Longest forward with which it is still in time, if all that follow are as long."""
+    turn: _Turn = _Turn.STEADY
+
+
+class SloAware:
+    """Least slack first, in forwards as long as the deadlines of their rows allow.
+
+    Deadlines are `Candidate.due_s`; sessions without a service level ride along where there is
+    room. Of the clips that wait at a live input, those that cannot be in time are dropped, all but
+    the newest: a stream under overload shows the present, seldom, and not the past.
+    """
+
+    def plan(self, view: View, latency: LatencyModel) -> Plan:
+        costs = latency.costs()
+        drops: list[Drop] = []
+        entries: list[_Entry] = []
+        work = 0.0
+        for session in view.sessions:
+            num_stale = stale_clips(session, view.now_s, costs)
+            if num_stale:
+                drops.append(Drop(session.session, num_stale))
+            codec_s = _codec_s(session, costs)
+            for candidate in session.candidates:
+                entry = _entry(candidate, session, num_stale, view.now_s, codec_s, costs)
+                entries.append(entry)
+                work += candidate.num_rows * candidate.num_frames
+        if not entries:
+            return Plan((), tuple(drops))
+        whole_s = costs.denoise.fixed_s + costs.denoise.per_unit_s * work
+        for entry in entries:
+            entry.turn = _turn(entry, whole_s)
+        entries.sort(key=_order)
+        return Plan(_fill(entries, view.max_rows, costs), tuple(drops))
+
+
+def stale_clips(session: SessionView, now_s: float, costs: Costs) -> int:
+    """How many of the oldest waiting clips cannot be in time; the newest never counts."""
+    due_s = session.waiting_due_s
+    if len(due_s) < 2:
+        return 0
+    passes = max((c.passes_left for c in session.candidates), default=session.num_steps)
+    alone_s = passes * (costs.denoise.fixed_s + costs.denoise.per_unit_s)
+    ready_s = now_s + alone_s + _codec_s(session, costs)
+    return sum(1 for due in due_s[:-1] if due < ready_s)
+
+
+def _codec_s(session: SessionView, costs: Costs) -> float:
+    decode = costs.decode
+    return decode.fixed_s + decode.per_unit_s * session.clip_frames if session.clip_frames else 0.0
+
+
+def _entry(
+    candidate: Candidate,
+    session: SessionView,
+    num_stale: int,
+    now_s: float,
+    codec_s: float,
+    costs: Costs,
+) -> _Entry:
+    due_s = candidate.due_s
+    if num_stale and candidate is session.candidates[-1] and candidate.where.step == 0:
+        due_s = session.waiting_due_s[num_stale]  # the clip that will start instead
+    left_s = due_s - now_s - codec_s
+    units = candidate.num_rows * candidate.num_frames
+    alone_s = costs.denoise.fixed_s + costs.denoise.per_unit_s * units
+    return _Entry(
+        candidate,
+        slack_s=left_s - candidate.passes_left * alone_s,
+        limit_s=left_s / candidate.passes_left,
+    )
+
+
+def _turn(entry: _Entry, whole_s: float) -> _Turn:
+    if entry.slack_s < -STARVED_S:
+        return _Turn.URGENT
+    if entry.slack_s < 0:
+        return _Turn.LOST
+    if entry.slack_s < whole_s:
+        return _Turn.URGENT
+    return _Turn.FIRST if entry.candidate.where.chunk == 0 else _Turn.STEADY
+
+
+def _order(entry: _Entry) -> tuple[_Turn, float, float, Pass]:
+    return entry.turn, entry.slack_s, entry.candidate.ready_s, entry.candidate.where
+
+
+def _fill(entries: list[_Entry], max_rows: int, costs: Costs) -> tuple[Pass, ...]:
+    fixed_s, per_unit_s = costs.denoise.fixed_s, costs.denoise.per_unit_s
+    chosen: list[Pass] = []
+    shapes: set[float] = set()
+    rows, work, limit_s = 0, 0.0, float("inf")
+    for entry in entries:
+        candidate = entry.candidate
+        if rows + candidate.num_rows > max_rows:
+            continue
+        more = candidate.num_rows * candidate.num_frames
+        calls = len(shapes) + (candidate.num_frames not in shapes)
+        length_s = calls * fixed_s + per_unit_s * (work + more)
+        if chosen and length_s > limit_s:
+            continue
+        chosen.append(candidate.where)
+        shapes.add(candidate.num_frames)
+        rows, work = rows + candidate.num_rows, work + more
+        if entry.limit_s >= length_s:  # else this forward is too long for it anyway
+            limit_s = min(limit_s, entry.limit_s)
+    return tuple(sorted(chosen))

@@ -1,5 +1,7 @@
 """Does what CI does: format, lint, types, floors, file sizes, tests. `--fast` leaves out tests.
 
+`--install` gets the programs first that tests drive (system_programs.py), where it may.
+
 Every step runs, also after one has failed; the exit code is 1 if any did.
 """
 
@@ -12,6 +14,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from system_programs import install
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("streamgen", "kernels", "apps", "scripts")
@@ -72,7 +76,11 @@ def main() -> int:
     """Run the steps, say what failed."""
     parser = argparse.ArgumentParser(description="What CI runs.")
     parser.add_argument("--fast", action="store_true", help="all but the tests")
-    chosen = steps(with_tests=not parser.parse_args().fast)
+    parser.add_argument("--install", action="store_true", help="get missing programs by apt-get")
+    options = parser.parse_args()
+    chosen = steps(with_tests=not options.fast)
+    if options.install:
+        chosen.insert(0, Step("programs", install))
     failed: list[str] = []
     for step in chosen:
         print(f"== {step.name}", flush=True)

@@ -35,5 +35,5 @@ def test_ci_runs_the_command_of_the_readme():
         [ROOT / ".ci" / "run", "--show"], capture_output=True, text=True, check=True
     )
     command = shown.stdout.strip()
-    assert command.endswith("&& .venv/bin/python scripts/check.py")
+    assert command.endswith("&& .venv/bin/python scripts/check.py --install")
     assert f"\n```bash\n{command}\n```\n" in (ROOT / "README.md").read_text()

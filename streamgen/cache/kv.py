@@ -19,7 +19,7 @@ from torch import Tensor
 
 from streamgen.cache.adaptive import AdaptiveSinks
 from streamgen.cache.edits import apply_edit
-from streamgen.cache.placement import Placement, Positions, QuerySpan
+from streamgen.cache.placement import Edit, Placement, Positions, QuerySpan
 from streamgen.cache.recent import Recent
 from streamgen.ops.modulation import rms_norm
 from streamgen.ops.operations import PLAIN, Operations
@@ -107,8 +107,7 @@ class KVCache:
         and carry out their edits."""
         assert len(rows) == len(placements)
         for row, placement in zip(rows, placements, strict=True):
-            for edit in placement.edits:
-                apply_edit(edit, self._store[:, :, row])
+            self.edit(row, placement.edits)
         if self._positions is Positions.ABSOLUTE:
             return self._plan(rows, placements)  # positions of a stream never come again
         key = (tuple(rows), tuple(replace(placement, edits=()) for placement in placements))
@@ -141,6 +140,11 @@ class KVCache:
             operations=self._operations,
             choose=choose,
         )
+
+    def edit(self, row: int, edits: Sequence[Edit]) -> None:
+        """Carry out a placement's edits of one row, in all layers."""
+        for edit in edits:
+            apply_edit(edit, self._store[:, :, row])
 
     def copy_cells(self, source: int, targets: Sequence[int], cells: Sequence[int]) -> None:
         """Copy cells of one row to other rows, in all layers."""

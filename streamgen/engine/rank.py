@@ -176,10 +176,15 @@ class RankStage:
         self._settle_where(lambda due: due.tick <= tick)
 
     def _settle(self, rows: Sequence[Row], *, before: int) -> None:
-        """Take the steps that others predicted for these chunks in earlier batches."""
+        """Take the steps that others predicted for these chunks in earlier batches, and for the
+        chunks before them where preludes recall those."""
         keys = {row.key for row in rows}
+        recalling = {row.where.session for row in rows if row.recalls}
         self._settle_where(
-            lambda due: due.tick < before and any(row.key in keys for row in due.rows)
+            lambda due: (
+                due.tick < before
+                and any(row.key in keys or row.where.session in recalling for row in due.rows)
+            )
         )
 
     def _settle_where(self, is_wanted: Callable[[Due], bool]) -> None:

@@ -58,6 +58,9 @@ class RankRows:
             self._group_of[row.cache_row] = group
             if group == self._group:
                 self._place(row.cache_row)
+            elif row.placement.edits and row.cache_row in self._local:
+                self._settle_row(row.cache_row)  # a copy of another group's row is edited alike
+                self._cache.edit(self._local[row.cache_row], row.placement.edits)
 
     def localised(self, rows: Sequence[Row]) -> list[Row]:
         """The same rows under the numbers of this rank's cache."""

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from streamgen.cache.policies import Flush, Recache
 from streamgen.cache.window import Positions
 from streamgen.diffusion.guidance import Guidance, GuidanceMode
-from streamgen.engine.recipe import CacheMode, Recipe
+from streamgen.engine.recipe import CacheMode, CachePolicy, Recipe
 from streamgen.scheduling.policy import Policy, Sequential, StreamBatch
 from tests.distributed.small_ranks import NUM_BLOCKS, PipelinedEngine, pipelined
 from tests.small_engine import SmallEngine, Stream, VideoLikeStarter, small_dit, small_recipe
@@ -27,7 +28,8 @@ class Case:
     positions: Positions = field(default=Positions.ABSOLUTE)
 
     def __str__(self) -> str:
-        return f"{self.split}-{self.num_ranks}-{self.recipe.mode}"
+        switch = type(self.recipe.cache.on_switch).__name__
+        return f"{self.split}-{self.num_ranks}-{self.recipe.mode}-{switch}"
 
 
 CASES = [
@@ -64,6 +66,17 @@ CASES = [
         ),
     ),
     Case("1+3", 4, small_recipe(steps=3, mode=CacheMode.CLEAN)),
+    Case(
+        "steps",
+        2,
+        small_recipe(steps=2, mode=CacheMode.CLEAN, cache=CachePolicy(on_switch=Flush(1))),
+    ),
+    Case(
+        "layers",
+        2,
+        small_recipe(steps=2, mode=CacheMode.CLEAN, cache=CachePolicy(on_switch=Recache())),
+    ),
+    Case("steps", 2, small_recipe(steps=2, mode=CacheMode.RECOMPUTE)),
 ]
 
 

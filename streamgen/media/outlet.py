@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_RETRY_S = 0.5  # after a failure; doubled by each further one
 LONGEST_RETRY_S = 15.0
+SETTLED_S = 2.0  # of pictures after which an output counts as back
 HEALTHY_S = 10.0  # an output that held for so long begins with FIRST_RETRY_S again
 
 
@@ -178,9 +179,12 @@ class LiveOutlet:
             self._stats.count(frame)
         else:
             self._stats.repeated.add()
+        if self._lost_s is not None and self._clock.now() - self._opened_s >= SETTLED_S:
+            self._settle(self._opened_s - self._lost_s)
 
     def _lose(self, error: SinkError) -> None:
-        self._stats.failures.add()
+        if self._lost_s is None:
+            self._stats.failures.add()
         if not self._plan.reopens:
             raise error
         self.abort()
@@ -202,12 +206,12 @@ class LiveOutlet:
             self._wait_longer(self._clock.now())
             return
         self._opened_s = self._clock.now()
-        if self._lost_s is not None:
-            self._stats.reopened.add()
-            logger.warning(
-                "%s is back after %.1f s", self._plan.name, self._opened_s - self._lost_s
-            )
-            self._lost_s = None
+
+    def _settle(self, away_s: float) -> None:
+        """Some can be opened with nobody at the other end: only pictures show that it is back."""
+        self._stats.reopened.add()
+        logger.warning("%s is back after %.1f s", self._plan.name, away_s)
+        self._lost_s = None
 
     def _wait_longer(self, now_s: float) -> None:
         wait_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0**self._num_attempts)

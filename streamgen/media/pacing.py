@@ -50,8 +50,9 @@ class Pacer:
     The rate is frames a chunk over the moving average of the chunk interval, and never more than
     `content_fps`, the rate at which the content is natural: production that is faster waits here.
     The delay that pacing adds at a chunk's arrival is steered, by at most CORRECTION of the rate,
-    to what the jitter of arrivals demands. Frames due late are shown at once and the schedule moves
-    with them, so that a stall is followed by the normal rate and never by a burst.
+    to what the jitter of arrivals demands, a chunk's time at most; a delay of more than a chunk
+    beyond that is made up for at the natural rate. Frames due late are shown at once and the
+    schedule moves with them, so that a stall is followed by the normal rate and never by a burst.
 
     With more than `max_waiting` frames the oldest are dropped and counted.
     """
@@ -175,13 +176,17 @@ class Pacer:
 
     def _steer_delay(self, now_s: float, num_frames: int) -> None:
         """Choose the period so that the delay moves towards the reserve within one chunk."""
+        chunk_s = num_frames * self._content_s
         delay_s = max(0.0, self._next_s - now_s) + len(self._frames) * self._content_s
-        excess_s = delay_s - JITTER_MARGIN * self._deviation_s
+        excess_s = delay_s - min(chunk_s, JITTER_MARGIN * self._deviation_s)
         if abs(excess_s) <= DEAD_BAND_S:
             self._period_s = self._content_s
             return
-        share = excess_s / (num_frames * self._content_s)
+        share = excess_s / chunk_s
         self._period_s = self._content_s * (1.0 - min(CORRECTION, max(-CORRECTION, share)))
+        if share > 1.0:  # left over from a slower time: gone within a chunk, if that is no hurry
+            natural_s = max(self._shortest_s, self._content_s / (1.0 + share))
+            self._period_s = min(self._period_s, natural_s)
 
 
 class ConstantRate:

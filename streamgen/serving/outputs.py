@@ -147,7 +147,7 @@ class Outputs:
             assert sink is not None
             queue = LiveFrameQueue(self._reserve()) if self._is_live else FileFrameQueue(second)
             return FileWriter(plan.name, sink, queue, stats)
-        pacer = Pacer(self._clock, content_fps=self._fps, max_waiting=2 * second)
+        pacer = Pacer(self._clock, content_fps=self._fps, max_waiting=max(2, second))
         timing: Timing = pacer
         if plan.pace is Pace.CONSTANT:
             timing = ConstantRate(pacer, self._clock, fps=plan.fps or self._fps)

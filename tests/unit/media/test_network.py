@@ -159,10 +159,10 @@ def test_a_receiver_that_is_killed_and_comes_back_costs_the_film_beside_it_nothi
     until(step)
     receivers[0].kill()
     receivers.append(Receiver(url, "mpegts", listen="1"))
-    until(step)
+    stats = outputs.stats[url]
+    until(lambda: step() and stats.reopened.value)
     check(receivers[1])
     outputs.finish()
-    stats = outputs.stats[url]
     assert stats.failures.value >= 1
     assert stats.reopened.value >= 1
     assert stats.lost.value > 0

@@ -151,9 +151,10 @@ def test_a_sink_that_dies_is_opened_again_ever_more_slowly(
     waits_s = [later - earlier for earlier, later in pairwise([20.0, *attempts_s[1:]])]
     expected_s = [min(LONGEST_RETRY_S, FIRST_RETRY_S * 2**n) for n in range(len(waits_s))]
     assert waits_s == pytest.approx(expected_s, abs=0.1)
+    away_s = attempts_s[-1] - 20.0
     assert [record.message for record in caplog.records] == [
         "x: Connection refused; trying again",
-        f"x is back after {attempts_s[-1] - 20.0:.1f} s",
+        f"x is back after {away_s:.1f} s",
     ]
     assert len(sinks) == 2
     assert sinks[0].ends == ["abort"]
@@ -216,3 +217,23 @@ def test_a_sink_that_cannot_be_opened_later_and_does_not_reopen_fails() -> None:
     rig = Rig(opened, clock, reopens=False, opened=False)
     with pytest.raises(SinkError, match="nothing there"):
         rig.outlet.turn()
+
+
+def test_a_sink_that_opens_with_nobody_there_is_not_back() -> None:
+    """It takes pictures for half a second each time: one outage, and ever longer waits."""
+    clock = SimulatedClock()
+    opened_s: list[float] = []
+
+    def opened() -> FrameSink:
+        opened_s.append(clock.now())
+        return RecordingSink(clock, die)
+
+    def die() -> None:
+        if clock.now() > 20.0 and clock.now() - max(opened_s[-1], 20.0) > 0.5:
+            raise SinkError("nobody is there")
+
+    rig = Rig(opened, clock)
+    rig.run(100.0, even(100.0))
+    assert (rig.stats.failures.value, rig.stats.reopened.value) == (1, 0)
+    gaps_s = [later - earlier for earlier, later in pairwise(opened_s[1:])]
+    assert gaps_s[-1] > 10 * gaps_s[0] > 10.0

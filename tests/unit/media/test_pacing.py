@@ -113,6 +113,19 @@ def test_the_rate_follows_a_production_that_becomes_slower() -> None:
     assert pacer.fps == pytest.approx(5.0, rel=0.06)
 
 
+def test_a_delay_from_a_slow_time_is_gone_within_seconds_and_without_a_hurry() -> None:
+    """Three chunks that took 5 s each, then 10 frames/s of content made for 16: what piles up
+    while the rate is underestimated is shown at 16, and the delay is less than two chunks."""
+    quick = [0.4 * number for number in range(100)]
+    slow = [quick[-1] + 5.0 * number for number in range(1, 4)]
+    arrivals_s = quick + slow + [slow[-1] + 0.4 * number for number in range(1, 101)]
+    shown, pacer = play(arrivals_s, content_fps=16)
+    assert min(gaps_s(shown)) >= (1 - CORRECTION) / 16 - 1e-9
+    delays = delays_s(shown, arrivals_s)
+    assert max(delays[-55:]) < 2 * 0.4
+    assert pacer.num_waiting == 0
+
+
 def test_wake_ups_within_the_dead_band_do_not_move_the_schedule() -> None:
     """An owner that wakes up to 9 ms late each time shows as many frames as a punctual one."""
     chance = random.Random(3)

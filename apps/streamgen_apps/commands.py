@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HELP = (
-    "a line is a new prompt; or /strength 0.5, /seed 7, /reset (begin anew), /pause, /resume, "
-    "/quit, /help"
+    "a line is a new prompt, {one: 2 | another: 1} a mix of two; or /over 4 PROMPT (go over to it "
+    "within 4 chunks), /lora NAME 0.5, /strength 0.5, /seed 7, /reset (begin anew), /pause, "
+    "/resume, /quit, /help"
 )
 
 
@@ -58,7 +59,13 @@ class Commands:
             return
         word, _, value = line[1:].partition(" ")
         command = word.lower()
-        if command == "strength":
+        if command == "over":
+            chunks, _, prompt = value.strip().partition(" ")
+            stream.change_prompt(prompt, over_chunks=_whole(chunks))
+        elif command == "lora":
+            name, _, scale = value.strip().rpartition(" ")
+            stream.lora_scales = {name.strip(): _number(scale)}
+        elif command == "strength":
             stream.strength = _number(value)
         elif command == "seed" or (command == "reset" and value):
             stream.reset(seed=int(_number(value)))
@@ -91,6 +98,13 @@ def tell_on_stderr(line: str) -> None:
     """One line for a person; what stood in the line of progress gives way."""
     start = "\r\x1b[K" if sys.stderr.isatty() else ""
     print(f"{start}streamgen: {line}", file=sys.stderr, flush=True)
+
+
+def _whole(value: str) -> int:
+    number = _number(value)
+    if number != int(number):
+        raise ConfigError(f"{value} chunks are no whole number; as in /over 4 a storm at sea")
+    return int(number)
 
 
 def _number(value: str) -> float:

@@ -65,7 +65,7 @@ def check_input_options(options: argparse.Namespace) -> None:
 
 def prompts_of(options: argparse.Namespace) -> tuple[str, Sequence[TimedPrompt]]:
     """The first prompt, and those that come later by their times. Raises ConfigError."""
-    from streamgen.serving.host import check_prompt
+    from streamgen.serving.prompts import check_prompt
     from streamgen.serving.timeline import read_prompt_file
 
     timed: list[TimedPrompt] = []

@@ -76,7 +76,7 @@ class _Reader:
                 values[field.name] = self._value(
                     hints[field.name], table[field.name], prefix + field.name
                 )
-            elif field.default is MISSING:
+            elif field.default is MISSING and field.default_factory is MISSING:
                 raise self._missing(prefix + field.name, hints[field.name])
         try:
             return kind(**values)

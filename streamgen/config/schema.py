@@ -7,7 +7,7 @@ cannot take effect is an error, not a warning. Knows no models: `family` and `we
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
@@ -187,6 +187,18 @@ class EngineConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptsConfig:
+    """How words reach the model; may be left out."""
+
+    negative: str = ""  # what to keep away from, where denoise.guidance asks the model for it
+    blend: Literal["linear", "slerp"] = "linear"  # of mixes and transitions; slerp: along the arc
+    transition_chunks: int = 0  # within how many chunks a new prompt takes over, 0 to 1000
+
+    def __post_init__(self) -> None:
+        _check_range("prompts.transition_chunks", self.transition_chunks, 0, 1000)
+
+
+@dataclass(frozen=True, slots=True)
 class StreamConfig:
     """Everything that `serving.build` needs to know to make one pipeline."""
 
@@ -200,6 +212,7 @@ class StreamConfig:
     noise_control: NoiseControlConfig
     engine: EngineConfig
     wan: WanFilesConfig | None = None  # for family "wan" only, which needs it
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
 
     def __post_init__(self) -> None:
         if not self.description.strip():
@@ -212,6 +225,13 @@ class StreamConfig:
             raise ConfigError(
                 'section [wan] and family = "wan" need each other; '
                 f"{'remove the section' if self.wan else 'add the section'}"
+            )
+        if self.prompts.negative and self.denoise.guidance not in ("initialize", "full"):
+            raise _wrong(
+                "prompts.negative",
+                self.prompts.negative,
+                f'has no effect with denoise.guidance = "{self.denoise.guidance}"',
+                'leave it out or set denoise.guidance = "full" and a guidance_scale',
             )
         self._check_cache_fits_chunks()
         self._check_start()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +20,7 @@ from streamgen.media.pixels import Fit, Framing
 from streamgen.media.reader import SourceReader
 from streamgen.media.source import FrameSource
 from streamgen.models.bundle import ModelBundle
+from streamgen.ops.blending import Blend
 from streamgen.serving.build import (
     Pipeline,
     build_pipeline,
@@ -28,13 +28,11 @@ from streamgen.serving.build import (
     recipe_with_steps,
     video_start,
 )
+from streamgen.serving.prompts import PromptShelf
 from streamgen.types import PictureSize, PromptId, SessionId
 
-MAX_PROMPT_CHARACTERS = 2000  # a longer one is a mistake: no text encoder reads so far
-SHOWN_CHARACTERS = 60  # of a prompt, in a message
 QUEUE_CLIPS = 4  # clips of a file that may wait
 LIVE_QUEUE_CLIPS = 1.5  # of a live input: each clip more would be seen that much later
-NUM_REMEMBERED_PROMPTS = 16  # whose features are kept, so that switching back costs nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,8 +67,18 @@ class Host:
             noise=noise or SeededNoise(),
             bundle=bundle,
         )
-        self._prompts: OrderedDict[str, PromptId] = OrderedDict()
-        self._negative = self.pipeline.engine.add_prompt(self.pipeline.bundle.text.encode(""))
+        pipeline, prompts = self.pipeline, self.pipeline.config.prompts
+        self.prompts = PromptShelf(
+            pipeline.engine,
+            pipeline.bundle.text,
+            knowledge=pipeline.bundle.knowledge,
+            blend=Blend(prompts.blend),
+        )
+        self._negative: PromptId | None = None
+        if pipeline.recipe.guidance.is_active:
+            self._negative = self.prompts.negative_id(prompts.negative)
+        loras = pipeline.bundle.loras
+        self._lora_scales: dict[str, float] = {} if loras is None else dict(loras.scales)
         self._open: dict[SessionId, OpenSession] = {}
 
     @property
@@ -185,6 +193,7 @@ class Host:
         if self._open.pop(opened.session.id, None) is None:
             return
         self.pipeline.engine.close(opened.session)
+        self.prompts.closed(opened.session)
         if opened.reader is not None:
             opened.reader.stop()
 
@@ -203,6 +212,7 @@ class Host:
         video_start(self.pipeline, strength, recipe)  # raises now what it would later
         del self._open[opened.session.id]
         self.pipeline.engine.close(opened.session)
+        self.prompts.closed(opened.session)
         session = self._open_session(prompt, opened.queue, seed, None, strength, recipe)
         self._open[session.id] = OpenSession(session, opened.reader, opened.queue)
         return self._open[session.id]
@@ -219,14 +229,20 @@ class Host:
         """Whether the session has not been closed, by itself or with the host."""
         return opened.session.id in self._open
 
-    def set_prompt(self, opened: OpenSession, prompt: str) -> None:
+    def set_prompt(
+        self, opened: OpenSession, prompt: str, *, over_chunks: int | None = None
+    ) -> None:
         """Let a session follow another prompt from its next chunk on; ConfigError if it cannot.
 
-        A session that is closed follows nothing more: its new prompt is checked only.
+        It goes over to it within `over_chunks` chunks, by default as many as the preset says. A
+        session that is closed follows nothing more: its new prompt is checked only.
         """
-        prompt_id = self.prompt_id(prompt)
-        if self.has_open(opened):
-            self.pipeline.engine.set_prompt(opened.session, prompt_id)
+        if not self.has_open(opened):
+            self.prompts.features(prompt)
+            return
+        if over_chunks is None:
+            over_chunks = self.pipeline.config.prompts.transition_chunks
+        self.prompts.follow(opened.session, prompt, over_chunks=over_chunks)
 
     def close(self) -> None:
         """End all sessions."""
@@ -234,28 +250,33 @@ class Host:
             self.close_session(opened)
 
     def prompt_id(self, prompt: str) -> PromptId:
-        """The engine's handle of a prompt; its text is encoded once and remembered for a while.
+        """The engine's handle of a prompt, or of a mix; see `PromptShelf.prompt_id`."""
+        return self.prompts.prompt_id(prompt)
 
-        Raises ConfigError for a prompt that cannot be meant, or that would have no effect.
+    @property
+    def lora_scales(self) -> Mapping[str, float]:
+        """The model's LoRAs and how strongly each is applied; empty if there are none."""
+        return dict(self._lora_scales)
+
+    def set_lora_scales(self, scales: Mapping[str, float]) -> None:
+        """Apply LoRAs at these scales from the next tick on, in all streams; others stay.
+
+        Raises ConfigError for a name that is not there or a scale that is not finite.
         """
-        check_prompt(prompt)
-        if prompt in self._prompts:
-            self._prompts.move_to_end(prompt)
-            return self._prompts[prompt]
-        features_MD = self.pipeline.bundle.text.encode(prompt)
-        if not len(features_MD):
-            raise ConfigError(
-                f"the model knows no word of the prompt {_shortened(prompt)!r}; "
-                f"it {self.pipeline.bundle.knowledge}"
-            )
-        self._prompts[prompt] = self.pipeline.engine.add_prompt(features_MD)
-        if len(self._prompts) > NUM_REMEMBERED_PROMPTS:
-            _, oldest = self._prompts.popitem(last=False)
-            self.pipeline.engine.drop_prompt(oldest)
-        return self._prompts[prompt]
+        for name, scale in scales.items():
+            if name not in self._lora_scales:
+                known = ", ".join(self._lora_scales) or "none (wan.loras names them)"
+                raise ConfigError(f"there is no LoRA {name!r}; loaded: {known}")
+            if not math.isfinite(scale):
+                raise ConfigError(f"LoRA {name!r}: scale {scale} is not a finite number")
+        self._lora_scales |= scales
+        if scales:
+            self.pipeline.engine.scale_loras(self._lora_scales)
 
     def tick(self) -> bool:
         """Run one tick of all streams; False if nothing could run."""
+        for opened in self._open.values():
+            self.prompts.advance(opened.session)
         return self.pipeline.engine.tick()
 
     def _reader(
@@ -301,15 +322,18 @@ class Host:
             starter: ChunkStarter = self._noise_starter(recipe, chosen_seed, max_frames, opening)
         else:
             starter = self._video_starter(queue, chosen_seed, strength, recipe)
-        return pipeline.engine.open(
+        prompt_id = self.prompt_id(prompt)
+        session = pipeline.engine.open(
             recipe,
             make_starter=lambda: starter,
             decoder=StreamDecoder(pipeline.bundle.codec),
             seed=chosen_seed,
-            prompt=self.prompt_id(prompt),
-            negative_prompt=self._negative,
+            prompt=prompt_id,
+            negative_prompt=prompt_id if self._negative is None else self._negative,
             max_waiting_clips=max_waiting_clips or pipeline.config.engine.output_queue_clips,
         )
+        self.prompts.opened(session, prompt)
+        return session
 
     def _noise_starter(
         self, recipe: Recipe, seed: int, max_frames: int | None, opening: Opening | None
@@ -360,22 +384,7 @@ class Host:
         self.close()
 
 
-def check_prompt(prompt: str) -> None:
-    """Raises ConfigError for a prompt that cannot be meant."""
-    if not prompt.strip():
-        raise ConfigError('the prompt is empty; write what to show, as "a red ball at night"')
-    if len(prompt) > MAX_PROMPT_CHARACTERS:
-        raise ConfigError(
-            f"the prompt has {len(prompt)} characters, {MAX_PROMPT_CHARACTERS} are allowed; "
-            f"shorten it"
-        )
-
-
 def check_seed(seed: int) -> None:
     """Raises ConfigError for a seed that noise cannot be made from."""
     if not 0 <= seed < 2**63:
         raise ConfigError(f"seed {seed} is not in 0 to 2**63 - 1; choose another")
-
-
-def _shortened(prompt: str) -> str:
-    return prompt if len(prompt) <= SHOWN_CHARACTERS else f"{prompt[:SHOWN_CHARACTERS]}..."

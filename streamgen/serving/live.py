@@ -23,8 +23,9 @@ from streamgen.clock import Clock
 from streamgen.errors import ConfigError, StreamGenError
 from streamgen.media.frame_queue import LiveFrameQueue
 from streamgen.media.pixels import size_of
-from streamgen.serving.host import Host, OpenSession, check_prompt, check_seed
+from streamgen.serving.host import Host, OpenSession, check_seed
 from streamgen.serving.live_input import LiveInput
+from streamgen.serving.prompts import check_prompt
 from streamgen.types import Frame, PictureSize
 
 logger = logging.getLogger(__name__)

@@ -29,6 +29,7 @@ from streamgen.models.wan.memory import (
     vae_work,
 )
 from streamgen.serving.model_files import WanParts
+from streamgen.serving.prompts import NUM_READY_PROMPTS
 
 NUM_KEPT_PROMPTS = 2  # of each session: the old one for chunks in flight, the new one
 SMALLER_SHARES = (0.75, 0.5)  # of height and width that are proposed where nothing else helps
@@ -65,7 +66,7 @@ def memory_of(
     num_cells = recipe.sinks + recipe.ring
     num_rows = recipe.num_cache_rows * sessions
     kv = 2 * parts.dit.num_blocks * num_rows * num_cells * frame_tokens * parts.dit.dim
-    num_prompts = NUM_KEPT_PROMPTS * sessions + recipe.guidance.is_active
+    num_prompts = NUM_KEPT_PROMPTS * sessions + NUM_READY_PROMPTS + recipe.guidance.is_active
     batch_rows = recipe.max_in_flight * recipe.max_pass_rows * sessions
     frames = max(recipe.chunk_frames, recipe.first_chunk_frames)
     work = dit_work_bytes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -108,7 +108,7 @@ class Stream:
     @property
     def unknown_words(self) -> tuple[str, ...]:
         """Words of the prompt that the model does not know, so that they have no effect."""
-        return self._host.pipeline.bundle.text.unknown_words(self._prompt)
+        return self._host.prompts.unknown_words(self._prompt)
 
     @property
     def knowledge(self) -> str:
@@ -128,6 +128,23 @@ class Stream:
         self._check_open()
         self._host.set_prompt(self._opened, prompt)
         self._prompt = prompt
+
+    def change_prompt(self, prompt: str, *, over_chunks: int) -> None:
+        """Go over to another prompt within so many chunks, 0 to 1000; errors as of `prompt`."""
+        self._check_open()
+        self._host.set_prompt(self._opened, prompt, over_chunks=over_chunks)
+        self._prompt = prompt
+
+    @property
+    def lora_scales(self) -> Mapping[str, float]:
+        """LoRAs of the model, shared by all streams of the host, and their scales."""
+        return self._host.lora_scales
+
+    @lora_scales.setter
+    def lora_scales(self, scales: Mapping[str, float]) -> None:
+        """Apply LoRAs at other scales from now on; those not named stay. ConfigError if wrong."""
+        self._check_open()
+        self._host.set_lora_scales(scales)
 
     @property
     def strength(self) -> float | None:

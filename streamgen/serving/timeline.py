@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamgen.errors import ConfigError
-from streamgen.serving.host import check_prompt
+from streamgen.serving.prompts import check_prompt
 
 MAX_FILE_BYTES = 1_000_000  # a longer file is none of prompts
 EARLY_S = 1e-6  # by which a chunk may begin before a prompt's time and still follow it

@@ -37,7 +37,7 @@ def test_the_parts_of_an_estimate_are_those_that_are_known() -> None:
     assert parts["weights"] == pytest.approx(2.84 * GB, rel=0.01)
     assert parts["KV cache"] == 30 * 2 * 21 * 1560 * 1536 * 2
     assert parts["codec"] == pytest.approx((0.25 + 1.89) * GB, rel=0.01)
-    assert parts["prompts"] == 2 * 30 * 2 * 512 * 1536 * 2
+    assert parts["prompts"] == 4 * 30 * 2 * 512 * 1536 * 2
     assert parts["LoRAs"] == 0
 
 

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_RETRY_S = 0.5  # after a failure; doubled by each further one
 LONGEST_RETRY_S = 15.0
-SETTLED_S = 2.0  # of pictures after which an output counts as back
+SETTLED_S = 5.0  # of pictures after which an output counts as back; SRT gives up after three
 HEALTHY_S = 10.0  # an output that held for so long begins with FIRST_RETRY_S again
 
 

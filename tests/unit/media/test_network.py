@@ -17,6 +17,7 @@ import pytest
 
 from streamgen.clock import MonotonicClock
 from streamgen.errors import ConfigError, SinkError
+from streamgen.media import outlet
 from streamgen.media.outlet import Pace
 from streamgen.media.outputs import plan_sink
 from streamgen.media.sink import SinkClosed
@@ -131,8 +132,9 @@ def test_one_who_listens_is_asked_by_its_reader(port: int, receivers: list[Recei
 
 
 def test_a_receiver_that_is_killed_and_comes_back_costs_the_film_beside_it_nothing(
-    port: int, receivers: list[Receiver], tmp_path: Path
+    port: int, receivers: list[Receiver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(outlet, "SETTLED_S", 0.5)
     clock = MonotonicClock()
     url, film = f"tcp://127.0.0.1:{port}", tmp_path / "film.mp4"
     receivers.append(Receiver(url, "mpegts", listen="1"))

@@ -32,7 +32,7 @@ class TestSink:
 
     __test__ = False
 
-    def __init__(self, before: Callable[[int], None] = lambda number: None) -> None:
+    def __init__(self, before: Callable[[int], object] = lambda number: None) -> None:
         self.frames: list[Frame] = []
         self.ends: list[str] = []
         self._before = before
@@ -85,7 +85,7 @@ def until(is_true: Callable[[], object]) -> None:
 
 def test_every_file_gets_every_frame_however_slow_it_is(planned: dict[str, SinkPlan]) -> None:
     patience = threading.Event()
-    quick, slow = TestSink(), TestSink(lambda number: patience.wait(0.001) and None)
+    quick, slow = TestSink(), TestSink(lambda number: patience.wait(0.001))
     planned |= {"a": plan(quick, "a"), "b": plan(slow, "b")}
     outputs = open_all("a", "b")
     for clip in clips(100):
@@ -107,7 +107,7 @@ def test_an_output_that_hangs_costs_the_others_nothing(
     monkeypatch.setattr(outputs_module, "LIVE_END_S", 3.0)
     monkeypatch.setattr(outputs_module, "FILE_END_S", 1.0)
     release = threading.Event()
-    stuck = TestSink(lambda number: release.wait(TIMEOUT_S) and None)
+    stuck = TestSink(lambda number: release.wait(TIMEOUT_S))
     film, live = TestSink(), TestSink()
     planned |= {
         "stuck": plan(stuck, "stuck", stuck_pace),

@@ -18,6 +18,7 @@ from streamgen.config.complaints import wrong as _wrong
 from streamgen.config.model_files import WanFilesConfig
 from streamgen.errors import ConfigError
 
+NoiseControlKind = Literal["fixed", "motion", "robust", "scenes"]
 Task = Literal["text-to-video", "video-to-video"]
 
 
@@ -159,7 +160,9 @@ class CacheConfig:
 class NoiseControlConfig:
     """How much noise a chunk of an input video starts from; text starts from noise alone."""
 
-    kind: Literal["fixed", "motion"]  # motion: more movement in the input, lower start sigma
+    kind: NoiseControlKind  # motion: more movement in the input, lower start sigma; robust: the
+    #                         same whatever the light does, begun anew at a cut; scenes: as fixed,
+    #                         begun anew at a cut
     start_sigma: float  # noise level at the start, above 0 to 1; 1 for text-to-video
     condition_noise: float  # noise level put on a condition latent, 0 to 1; 0 for text-to-video
 

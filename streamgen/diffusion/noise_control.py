@@ -9,12 +9,13 @@ Knows neither latents nor the rest of the ladder.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
 
 from streamgen.diffusion.motion import max_rms_difference, motion_ratio
+from streamgen.diffusion.scenes import SceneReading, SceneWatch
 from streamgen.diffusion.schedule import TIMESTEP_MAX
 
 # StreamDiffusionV2 c5a0f20, streamv2v/inference.py, compute_noise_scale_and_step; in the notation
@@ -27,10 +28,14 @@ TOLD_TIMESTEP_OFFSET = 100  # the model is told so much less, in timesteps of [0
 
 @dataclass(frozen=True, slots=True)
 class StartLevel:
-    """`scale` in [0, 1] is the share of noise, `timestep` in [0, 1000] what the model is told."""
+    """`scale` in [0, 1] is the share of noise, `timestep` in [0, 1000] what the model is told.
+
+    `begins_scene`: nothing of the stream before it belongs to the chunk's scene.
+    """
 
     scale: float
     timestep: float
+    begins_scene: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.scale <= 1:
@@ -56,6 +61,33 @@ class FixedNoiseController:
 
     def next(self, pixels_TCHW: Tensor) -> StartLevel:
         return self._level
+
+
+class SceneBeginnings:
+    """Which chunk is the first with nothing but a new scene in it. Owns what was seen before."""
+
+    def __init__(self) -> None:
+        self._watch = SceneWatch()
+        self._is_due = False  # the chunk before had the cut in its midst
+
+    def look(self, pixels_TCHW: Tensor) -> tuple[SceneReading, bool]:
+        """What is seen in the next chunk, and whether its scene begins with it."""
+        reading = self._watch.look(pixels_TCHW)
+        begins = reading.cut == 0 or (self._is_due and reading.cut is None)
+        self._is_due = reading.cut is not None and reading.cut > 0
+        return reading, begins
+
+
+class SceneNoiseController:
+    """Every chunk starts at the same level; those that begin a scene say so."""
+
+    def __init__(self, level: StartLevel) -> None:
+        self._level = level
+        self._scenes = SceneBeginnings()
+
+    def next(self, pixels_TCHW: Tensor) -> StartLevel:
+        _, begins = self._scenes.look(pixels_TCHW)
+        return replace(self._level, begins_scene=begins)
 
 
 class MotionNoiseController:
@@ -97,9 +129,42 @@ class MotionNoiseController:
         """See NoiseController. Raises ValueError if the frames change their shape."""
         previous_CHW, self._last_CHW = self._last_CHW, pixels_TCHW[-1].clone()
         if previous_CHW is None:
-            return StartLevel(self._scale, self._first_timestep)
-        motion = motion_ratio(max_rms_difference(previous_CHW, pixels_TCHW))
+            return self._first()
+        return self._moved(max_rms_difference(previous_CHW, pixels_TCHW))
+
+    def _first(self) -> StartLevel:
+        """The level of a chunk with nothing before it."""
+        self._scale = self._initial_scale
+        return StartLevel(self._scale, self._first_timestep)
+
+    def _moved(self, rms_difference: float) -> StartLevel:
+        """The level of a chunk in which so much moves."""
+        motion = motion_ratio(rms_difference)
         target = self._initial_scale - MOTION_NOISE_RANGE * motion
         self._scale = target * MOTION_NOISE_UPDATE + self._scale * MOTION_NOISE_MEMORY
         told = int(1000 * self._scale) - TOLD_TIMESTEP_OFFSET
         return StartLevel(self._scale, max(float(told), self._lowest_timestep))
+
+
+class RobustNoiseController(MotionNoiseController):
+    """The same, for motion alone: changes of light do not count, and a new scene begins anew.
+
+    The difference is taken after the light of both frames was made alike, and never across a cut.
+    The first chunk that shows nothing but a new scene starts as a stream's first chunk does.
+    """
+
+    def __init__(
+        self, initial_scale: float, *, first_timestep: float, lowest_timestep: float = 0.0
+    ) -> None:
+        super().__init__(
+            initial_scale, first_timestep=first_timestep, lowest_timestep=lowest_timestep
+        )
+        self._scenes = SceneBeginnings()
+        self._is_first = True
+
+    def next(self, pixels_TCHW: Tensor) -> StartLevel:
+        reading, begins = self._scenes.look(pixels_TCHW)
+        is_first, self._is_first = self._is_first, False
+        if is_first or begins:
+            return replace(self._first(), begins_scene=begins)
+        return self._moved(reading.rms_motion)

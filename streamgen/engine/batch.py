@@ -140,6 +140,8 @@ class Started:
     these, and what it writes into the cache is theirs."""
     repeat: int = 1
     """How often each of them is shown: above 1 at a lower rate."""
+    begins_scene: bool = False
+    """Nothing of the stream before it belongs to its scene: it attends to nothing before it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

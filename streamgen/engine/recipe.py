@@ -137,6 +137,11 @@ class Recipe:
         """Whether a chunk may need finished frames once more, so that their latents are kept."""
         return self.mode is CacheMode.RECOMPUTE or isinstance(self.cache.on_switch, Recache)
 
+    @property
+    def can_reanchor(self) -> bool:
+        """Whether a window can begin anew at a scene; adaptive sinks change by themselves."""
+        return self.mode is not CacheMode.RECOMPUTE and self.cache.sink_threshold is None
+
     def new_window(self) -> CacheWindow:
         if self.mode is CacheMode.RECOMPUTE:
             return RecomputedContext(

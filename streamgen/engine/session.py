@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from streamgen.cache.placement import CacheWindow, Prelude
+from streamgen.cache.reanchored import ReanchoredWindow
 from streamgen.engine.batch import Level, Row, SlotKey, Started
 from streamgen.engine.past import PastLatents
 from streamgen.engine.recipe import CacheMode, Recipe, Rung
@@ -110,6 +111,8 @@ class ChunkOnLadder:
     ready_s: float
     is_switch: bool
     """Whether it follows another prompt than the chunk before it."""
+    begins_scene: bool
+    """Whether it attends to nothing before it."""
     due_s: float
     held: list[HeldClip] = field(default_factory=list["HeldClip"])
     """Still clips that came after it: they are shown when it has been."""
@@ -141,6 +144,8 @@ class Session:
     wanted_rung: int = 0
     """Where it goes as soon as no chunk of it is on the way: an epoch."""
     windows: list[CacheWindow] = field(init=False)
+    scenes: list[int] = field(init=False)
+    """The chunk with which the scene in each window began."""
     chunks: list[ChunkOnLadder] = field(init=False, default_factory=list[ChunkOnLadder])
     clips: deque[PendingClip] = field(init=False, default_factory=deque[PendingClip])
     past: PastLatents = field(init=False)
@@ -168,6 +173,7 @@ class Session:
         self.live = self.starter if isinstance(self.starter, LiveStarter) else None
         self.deadlines = Deadlines(self.service, opened_s=self.opened_s, frame_s=self.frame_s)
         self.windows = [self.recipe.new_window() for _ in self.cache_rows]
+        self.scenes = [0 for _ in self.cache_rows]
         self.past = PastLatents(sinks=self.recipe.sinks, ring=self.recipe.ring)
         self.room_since_s = self.opened_s
 
@@ -221,6 +227,7 @@ class Session:
                 ready_s=now_s,
                 is_switch=self.last_prompt not in (None, self.prompt),
                 due_s=self._due_s(now_s, started),
+                begins_scene=started.begins_scene and self.recipe.can_reanchor,
             )
         )
         self.last_prompt = self.prompt
@@ -319,6 +326,14 @@ class Session:
             and self.starter.ready()
         )
 
+    def _window(self, index: int, chunk: ChunkOnLadder) -> CacheWindow:
+        """The window of a cache row for the next pass of a chunk: a new one for a new scene."""
+        if chunk.begins_scene and self.scenes[index] != chunk.chunk:
+            self.scenes[index] = chunk.chunk
+            first_frame = self.recipe.first_frame(chunk.chunk)
+            self.windows[index] = ReanchoredWindow(self.recipe.new_window(), first_frame)
+        return self.windows[index]
+
     def _preludes(self, chunk: ChunkOnLadder, where: Pass) -> list[Row]:
         """Context passes over finished frames that the chunk needs before its first step."""
         recipe = self.recipe
@@ -326,7 +341,7 @@ class Session:
         sides = (False, True) if recipe.has_negative(recipe.num_steps) else (False,)
         rows: list[Row] = []
         for is_negative in sides:
-            window = self.windows[recipe.cache_row(where.step, is_negative)]
+            window = self._window(recipe.cache_row(where.step, is_negative), chunk)
             prelude = window.prelude(*frames, is_switch=chunk.is_switch)
             if prelude is not None:
                 rows.append(self._prelude_row(chunk, where, prelude, is_negative))
@@ -360,7 +375,7 @@ class Session:
         else:
             level = Level(ladder.timesteps[where.step], ladder.sigmas[where.step])
         index = recipe.cache_row(where.step, is_negative)
-        window, first_frame = self.windows[index], recipe.first_frame(chunk.chunk)
+        window, first_frame = self._window(index, chunk), recipe.first_frame(chunk.chunk)
         placement = window.place(
             first_frame, recipe.num_frames(chunk.chunk), is_switch=chunk.is_switch
         )

@@ -307,6 +307,7 @@ class VideoStarter:
             captured_s=taken.captured_s,
             num_frames=taken.num_frames,
             repeat=self._repeat,
+            begins_scene=level.begins_scene,
         )
 
     def _pts_s(self, clip: Clip) -> float:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -31,7 +30,7 @@ from streamgen.cache.rows import RowPool
 from streamgen.cache.window import Positions
 from streamgen.clock import Clock
 from streamgen.config.load import load_file, load_preset
-from streamgen.config.schema import CacheConfig, StreamConfig
+from streamgen.config.schema import CacheConfig, NoiseControlKind, StreamConfig
 from streamgen.diffusion.guidance import Guidance, GuidanceMode
 from streamgen.diffusion.noise import NoiseSource
 from streamgen.diffusion.noise_control import (
@@ -39,6 +38,8 @@ from streamgen.diffusion.noise_control import (
     FixedNoiseController,
     MotionNoiseController,
     NoiseController,
+    RobustNoiseController,
+    SceneNoiseController,
     StartLevel,
 )
 from streamgen.diffusion.schedule import Ladder, NoiseSchedule
@@ -236,6 +237,11 @@ def video_start(
             condition_noise = strength * FULL_STRENGTH_NOISE
         else:
             start_sigma = strength
+    if config.kind == "scenes" and not recipe.can_reanchor:
+        raise ConfigError(
+            'noise_control.kind = "scenes" has no effect on a cache that is recomputed or whose '
+            'sinks adapt themselves; use "fixed"'
+        )
     controller = _noise_controller(config.kind, start_sigma, recipe.ladder)
     return controller, condition_noise if has_condition else None
 
@@ -248,7 +254,7 @@ def _bundle(config: StreamConfig, backend: Backend) -> ModelBundle:
 
 
 def _noise_controller(
-    kind: Literal["fixed", "motion"], start_sigma: float, ladder: Ladder
+    kind: NoiseControlKind, start_sigma: float, ladder: Ladder
 ) -> NoiseController:
     lowest = ladder.timesteps[1] if ladder.num_steps > 1 else 0.0
     told = start_sigma * TIMESTEPS_PER_SIGMA
@@ -258,16 +264,16 @@ def _noise_controller(
             f"{lowest / TIMESTEPS_PER_SIGMA:.3g}; raise strength or noise_control.start_sigma, or "
             f"use fewer steps"
         )
-    if kind == "motion":
+    if kind in ("motion", "robust"):
         if start_sigma <= MOTION_NOISE_RANGE:
             raise ConfigError(
                 f"motion takes {MOTION_NOISE_RANGE:g} of noise away and noise_control.start_sigma "
                 f'is {start_sigma:g}; raise it or set noise_control.kind = "fixed"'
             )
-        return MotionNoiseController(
-            start_sigma, first_timestep=ladder.timesteps[0], lowest_timestep=lowest
-        )
-    return FixedNoiseController(StartLevel(start_sigma, told))
+        controller = RobustNoiseController if kind == "robust" else MotionNoiseController
+        return controller(start_sigma, first_timestep=ladder.timesteps[0], lowest_timestep=lowest)
+    fixed = SceneNoiseController if kind == "scenes" else FixedNoiseController
+    return fixed(StartLevel(start_sigma, told))
 
 
 def _recipe(config: StreamConfig, schedule: NoiseSchedule, codec: CodecFacts) -> Recipe:

@@ -22,6 +22,7 @@ from streamgen.diffusion.schedule import Ladder, NoiseSchedule
 from streamgen.engine.batch import Level, Started
 from streamgen.engine.engine import Engine
 from streamgen.engine.executor import LocalExecutor
+from streamgen.engine.forward import ForwardRunner
 from streamgen.engine.recipe import CacheMode, CachePolicy, Recipe
 from streamgen.engine.session import ChunkStarter, Session
 from streamgen.engine.slots import DenoiseSlots
@@ -212,6 +213,7 @@ class SmallEngine:
         operations: Operations = PLAIN,
         cache: CachePolicy | None = None,
         sinks_and_ring: tuple[int, int] = (0, 0),
+        runner: ForwardRunner | None = None,
     ) -> None:
         """`cache` and `sinks_and_ring` are those of all recipes, where the cache must know them."""
         self.model = model or small_dit()
@@ -239,7 +241,7 @@ class SmallEngine:
             moves_sinks=cache is not None and cache.moves_sinks,
             adaptive=adaptive,
         )
-        self.stage = Stage(self.model, self.cache, device=CPU)
+        self.stage = Stage(self.model, self.cache, device=CPU, runner=runner)
         self.slots = DenoiseSlots(facts, NOISE)
         self.clock = SimulatedClock()
         self.executor = LocalExecutor(self.stage, self.slots, self.clock)

@@ -16,6 +16,7 @@ from streamgen.config.complaints import check_range as _check_range
 from streamgen.config.complaints import shown as _shown
 from streamgen.config.complaints import wrong as _wrong
 from streamgen.config.model_files import WanFilesConfig
+from streamgen.config.speed import SETTLED_BY_HARDWARE, SpeedConfig
 from streamgen.errors import ConfigError
 
 NoiseControlKind = Literal["fixed", "motion", "robust", "scenes"]
@@ -216,6 +217,7 @@ class StreamConfig:
     engine: EngineConfig
     wan: WanFilesConfig | None = None  # for family "wan" only, which needs it
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    speed: SpeedConfig = SETTLED_BY_HARDWARE  # may be left out: the hardware settles it
 
     def __post_init__(self) -> None:
         if not self.description.strip():

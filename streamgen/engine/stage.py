@@ -14,6 +14,7 @@ from torch import Tensor
 from streamgen.cache.kv import KVCache
 from streamgen.cache.recent import Recent
 from streamgen.engine.batch import Row
+from streamgen.engine.forward import AsWritten, ForwardRunner, StageInputs
 from streamgen.engine.prompts import PromptBank
 from streamgen.models.base import CausalDiT, Conditioning
 from streamgen.models.wan.lora import LoraSet
@@ -32,8 +33,10 @@ class Stage:
         device: torch.device,
         blocks: range | None = None,
         loras: LoraSet | None = None,
+        runner: ForwardRunner | None = None,
     ) -> None:
-        """`blocks` of the model are run here, and `cache` has a layer for each of them."""
+        """`blocks` of the model are run here, and `cache` has a layer for each of them; `runner`
+        says how a forward is carried out: as it is written if left out."""
         self.model = model
         self.cache = cache
         self.blocks = range(model.facts.num_blocks) if blocks is None else blocks
@@ -41,6 +44,7 @@ class Stage:
         self.prompts = PromptBank(model, self.blocks)
         self._device = device
         self._loras = loras
+        self._runner = runner or AsWritten()
         self._conditions: Recent[tuple[tuple[float, int], ...], Conditioning]
         self._conditions = Recent(NUM_CONDITIONS)
 
@@ -51,9 +55,14 @@ class Stage:
         and tokens BLD at others. What comes out are tokens, and at the last stage what the model
         predicts, BFCHW: a velocity or clean latents, as the model's facts say.
         """
-        model = self.model
         plan = self.cache.prepare([row.cache_row for row in rows], [row.placement for row in rows])
-        cond = self._condition(rows)
+        inputs = StageInputs(incoming, self._condition(rows), plan)
+        return self._runner.run(self._on_device, inputs)
+
+    def _on_device(self, inputs: StageInputs) -> Tensor:
+        """What depends on tensors alone: it may be recorded, and replayed."""
+        model, cond, plan = self.model, inputs.cond, inputs.plan
+        incoming = inputs.incoming
         hidden_BLD = model.embed(incoming) if self.blocks.start == 0 else incoming
         for layer, index in enumerate(self.blocks):
             hidden_BLD = model.block(index, hidden_BLD, cond, self.cache.layer(layer, plan))

@@ -57,11 +57,13 @@ from streamgen.models.codec_facts import CodecFacts
 from streamgen.models.registry import load_bundle
 from streamgen.models.wan.bundle import load_wan
 from streamgen.models.wan.vae_config import WAN_21_VAE
+from streamgen.ops.attention_backends import AttentionShape
 from streamgen.ops.backend import DTYPES, Backend, choose_backend, free_bytes
 from streamgen.ops.rope import TokenGrid
 from streamgen.scheduling.policy import Policy, Sequential, StreamBatch
 from streamgen.serving.memory import Memory, check_fits, memory_of
 from streamgen.serving.model_files import WanParts, wan_files, wan_parts
+from streamgen.serving.speed import settle_model, settle_operations, settle_runner
 from streamgen.types import PictureSize
 
 logger = logging.getLogger(__name__)
@@ -108,15 +110,30 @@ def build_pipeline(
         if config.wan is not None:
             _check_memory(config, backend)
         bundle = _bundle(config, backend)
-    bundle.dit.use(backend.operations)
     height, width = bundle.codec.facts.latent_size(config.picture.height, config.picture.width)
     schedule = NoiseSchedule(config.denoise.shift)
     recipe = _recipe(config, schedule, bundle.codec.facts)
     metrics = Metrics(clock)
     num_rows = recipe.num_cache_rows * config.engine.sessions
-    cache = _cache(bundle, recipe, backend, _grid(bundle, height, width), num_rows)
+    grid = _grid(bundle, height, width)
+    speed = config.speed
+    settle_model(bundle, linears=speed.linears, compiles=speed.compile)
+    records = speed.graphs == "auto" and recipe.cache.sink_threshold is None  # these count calls
+    shape = _attention_shape(recipe, bundle, grid)
+    backend = replace(
+        backend,
+        operations=settle_operations(backend, shape, clock, tries=speed.attention == "auto"),
+    )
+    bundle.dit.use(backend.operations)
+    cache = _cache(bundle, recipe, backend, grid, num_rows)
     executor = LocalExecutor(
-        Stage(bundle.dit, cache, device=backend.device, loras=bundle.loras),
+        Stage(
+            bundle.dit,
+            cache,
+            device=backend.device,
+            loras=bundle.loras,
+            runner=settle_runner(backend, records=records),
+        ),
         DenoiseSlots(bundle.dit.facts, noise),
         clock,
     )
@@ -397,6 +414,18 @@ def _adaptive_sinks(recipe: Recipe, shape: CacheShape, backend: Backend) -> Adap
         num_layers=shape.num_layers,
         num_rows=shape.num_rows,
         device=backend.device,
+    )
+
+
+def _attention_shape(recipe: Recipe, bundle: ModelBundle, grid: TokenGrid) -> AttentionShape:
+    """Of a full window, with the rows that one session has in a forward."""
+    facts = bundle.dit.facts
+    return AttentionShape(
+        rows=recipe.max_in_flight,
+        query_tokens=recipe.chunk_frames * grid.num_tokens,
+        key_tokens=(recipe.sinks + recipe.ring) * grid.num_tokens,
+        num_heads=facts.num_heads,
+        head_dim=facts.head_dim,
     )
 
 

@@ -1,0 +1,65 @@
+"""From the [speed] section to what a pipeline runs on: settled once, and logged."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from streamgen.clock import Clock
+from streamgen.engine.compile import CudaRecorder, compile_blocks, compile_decoder
+from streamgen.engine.forward import AsWritten, ForwardRunner, Replayed
+from streamgen.errors import ConfigError
+from streamgen.models.bundle import ModelBundle
+from streamgen.models.quantised import Linears, quantise_linears
+from streamgen.ops.attention_backends import AttentionShape, try_attentions
+from streamgen.ops.backend import Backend
+from streamgen.ops.operations import Operations
+
+logger = logging.getLogger(__name__)
+
+
+def settle_model(bundle: ModelBundle, *, linears: str, compiles: bool) -> None:
+    """Quantise and compile what was asked for.
+
+    Raises ConfigError for settings that exclude each other or need what is not installed.
+    """
+    kind = Linears(linears)
+    if kind is not Linears.FULL and bundle.loras is not None:
+        raise ConfigError(
+            f'speed.linears = "{linears}" keeps no weights that a LoRA could be merged into; '
+            f'set it to "full" or take the LoRAs away'
+        )
+    count = quantise_linears(bundle.dit, kind)
+    if count:
+        logger.info("linears: %d in %s", count, kind.value)
+    if compiles:
+        compile_blocks(bundle.dit)
+        if hasattr(bundle.codec, "decoder"):
+            compile_decoder(bundle.codec)
+
+
+def settle_operations(
+    backend: Backend, shape: AttentionShape, clock: Clock, *, tries: bool
+) -> Operations:
+    """The backend's operations, with the fastest attention for this shape if `tries`."""
+    if not tries or backend.device.type == "cpu":
+        return backend.operations
+    attend, trials = try_attentions(
+        shape,
+        device=backend.device,
+        dtype=backend.dtype,
+        clock=clock,
+        synchronise=backend.synchronise,
+    )
+    for trial in trials:
+        took = "-" if trial.seconds is None else f"{1e3 * trial.seconds:.3f} ms"
+        logger.info("attention: %s %s %s", trial.name, took, trial.reason or "")
+    return replace(backend.operations, attention=attend)
+
+
+def settle_runner(backend: Backend, *, records: bool) -> ForwardRunner:
+    """CUDA graphs on a GPU, if `records`."""
+    if not records or backend.device.type != "cuda":
+        return AsWritten()
+    logger.info("graphs: CUDA graphs of forwards that come again")
+    return Replayed(CudaRecorder())

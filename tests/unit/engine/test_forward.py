@@ -1,0 +1,72 @@
+"""A replayed forward gives what the written one gives; only what comes again is recorded."""
+
+import pytest
+import torch
+
+from streamgen.cache.window import Positions
+from streamgen.engine.forward import AsWritten, CallAgain, Replayed, flatten, rebuild
+from streamgen.engine.recipe import CacheMode
+from streamgen.ops.rope import TokenGrid, rope_table
+from streamgen.scheduling.policy import StreamBatch
+from tests.small_engine import SmallEngine, small_recipe
+
+
+def latents_of(runner: AsWritten | Replayed, mode: CacheMode) -> list[torch.Tensor]:
+    """Two sessions under two prompts; one changes its prompt on the way."""
+    rig = SmallEngine(StreamBatch(), positions=Positions.WINDOW, runner=runner)
+    recipe = small_recipe(steps=2, mode=mode, positions=Positions.WINDOW)
+    streams = [
+        rig.open(recipe, seed=seed, prompt=rig.prompt(seed), max_chunks=12 + seed)
+        for seed in range(2)
+    ]
+    rig.tick(9)
+    other = rig.prompt(5)
+    rig.engine.set_prompt(streams[0].session, other)
+    rig.engine.drop_prompt(other)
+    rig.finish(*streams)
+    return [latent for stream in streams for latent in stream.latents]
+
+
+@pytest.mark.parametrize("mode", list(CacheMode))
+def test_replayed_streams_are_the_written_ones(mode: CacheMode) -> None:
+    """Exactly: the same arithmetic on fixed buffers. Prompts, positions and rows all change."""
+    replayed = Replayed(CallAgain())
+    found = latents_of(replayed, mode)
+    assert replayed.num_recordings >= 1
+    for one, other in zip(found, latents_of(AsWritten(), mode), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_no_more_recordings_are_kept_than_allowed() -> None:
+    replayed = Replayed(CallAgain(), capacity=1)
+    latents_of(replayed, CacheMode.CLEAN)
+    assert replayed.num_recordings == 1
+
+
+def test_a_layout_says_everything_but_what_tensors_hold() -> None:
+    """Equal layouts for other positions of the same shape, another one for another shape."""
+    tables = [rope_table(torch.tensor([p]), TokenGrid(2, 2), 12) for p in ([0], [7], [0, 1])]
+    layouts = [flatten((3, {"a": table, "b": slice(0, 2)}), []) for table in tables]
+    assert layouts[0] == layouts[1] != layouts[2]
+    assert flatten((4, {"a": tables[0], "b": slice(0, 2)}), []) != layouts[0]
+
+
+def test_a_value_is_rebuilt_around_other_tensors() -> None:
+    first, second = (rope_table(torch.tensor([[p]]), TokenGrid(2, 2), 12) for p in (0, 9))
+    tensors: list[torch.Tensor] = []
+    flatten(second, tensors)
+    made = rebuild(first, iter(tensors))
+    assert made.cos_BL1P is second.cos_BL1P
+    assert made.phase_BL1P is second.phase_BL1P
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_cuda_graph_reads_its_buffers_anew_at_each_replay() -> None:
+    from streamgen.engine.compile import CudaRecorder
+
+    source = torch.arange(8.0, device="cuda")
+    replay, result = CudaRecorder().record(lambda: source * 2)
+    source.copy_(torch.ones(8, device="cuda"))
+    replay()
+    assert torch.equal(result.cpu(), torch.full((8,), 2.0))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import torch
@@ -57,19 +55,18 @@ from streamgen.models.codec_facts import CodecFacts
 from streamgen.models.registry import load_bundle
 from streamgen.models.wan.bundle import load_wan
 from streamgen.models.wan.vae_config import WAN_21_VAE
-from streamgen.ops.attention_backends import AttentionShape
 from streamgen.ops.backend import DTYPES, Backend, choose_backend, free_bytes
 from streamgen.ops.rope import TokenGrid
 from streamgen.scheduling.policy import Policy, Sequential, StreamBatch
+from streamgen.serving.grid import token_grid
 from streamgen.serving.memory import Memory, check_fits, memory_of
 from streamgen.serving.model_files import WanParts, wan_files, wan_parts
-from streamgen.serving.speed import settle_model, settle_operations, settle_runner
+from streamgen.serving.speed import attention_shape, settle_model, settle_operations, settle_runner
 from streamgen.types import PictureSize
 
 logger = logging.getLogger(__name__)
 
 TIMESTEPS_PER_SIGMA = 1000  # a fixed start level is told as it is
-MAX_PATCH = 8  # latents a side; no model's patch is larger
 FULL_STRENGTH_NOISE = 0.4  # on the condition at strength 1: the most that training puts on it
 
 
@@ -115,14 +112,18 @@ def build_pipeline(
     recipe = _recipe(config, schedule, bundle.codec.facts)
     metrics = Metrics(clock)
     num_rows = recipe.num_cache_rows * config.engine.sessions
-    grid = _grid(bundle, height, width)
+    grid = token_grid(bundle, height, width)
     speed = config.speed
     settle_model(bundle, linears=speed.linears, compiles=speed.compile)
     records = speed.graphs == "auto" and recipe.cache.sink_threshold is None  # these count calls
-    shape = _attention_shape(recipe, bundle, grid)
     backend = replace(
         backend,
-        operations=settle_operations(backend, shape, clock, tries=speed.attention == "auto"),
+        operations=settle_operations(
+            backend,
+            attention_shape(recipe, bundle.dit.facts, grid),
+            clock,
+            tries=speed.attention == "auto",
+        ),
     )
     bundle.dit.use(backend.operations)
     cache = _cache(bundle, recipe, backend, grid, num_rows)
@@ -318,28 +319,6 @@ def _recipe(config: StreamConfig, schedule: NoiseSchedule, codec: CodecFacts) ->
     )
 
 
-def _grid(bundle: ModelBundle, height: int, width: int) -> TokenGrid:
-    try:
-        return bundle.dit.grid(height, width)
-    except ValueError:
-        stride = bundle.codec.facts.spatial_stride
-        size = PictureSize(height * stride, width * stride)
-        raise ConfigError(
-            f"a picture of {size} pixels does not divide into the model's patches; "
-            f"take {_next_size(bundle, height, width)}"
-        ) from None
-
-
-def _next_size(bundle: ModelBundle, height: int, width: int) -> PictureSize:
-    """The smallest picture, of no fewer latents each way, that the model can cut into patches."""
-    stride = bundle.codec.facts.spatial_stride
-    for rows, columns in product(range(MAX_PATCH), repeat=2):
-        with contextlib.suppress(ValueError):
-            bundle.dit.grid(height + rows, width + columns)
-            return PictureSize((height + rows) * stride, (width + columns) * stride)
-    raise ValueError(f"the model takes no picture near {height}x{width} latents")
-
-
 def _cache(
     bundle: ModelBundle, recipe: Recipe, backend: Backend, grid: TokenGrid, num_rows: int
 ) -> KVCache:
@@ -414,18 +393,6 @@ def _adaptive_sinks(recipe: Recipe, shape: CacheShape, backend: Backend) -> Adap
         num_layers=shape.num_layers,
         num_rows=shape.num_rows,
         device=backend.device,
-    )
-
-
-def _attention_shape(recipe: Recipe, bundle: ModelBundle, grid: TokenGrid) -> AttentionShape:
-    """Of a full window, with the rows that one session has in a forward."""
-    facts = bundle.dit.facts
-    return AttentionShape(
-        rows=recipe.max_in_flight,
-        query_tokens=recipe.chunk_frames * grid.num_tokens,
-        key_tokens=(recipe.sinks + recipe.ring) * grid.num_tokens,
-        num_heads=facts.num_heads,
-        head_dim=facts.head_dim,
     )
 
 

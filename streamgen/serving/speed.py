@@ -8,12 +8,15 @@ from dataclasses import replace
 from streamgen.clock import Clock
 from streamgen.engine.compile import CudaRecorder, compile_blocks, compile_decoder
 from streamgen.engine.forward import AsWritten, ForwardRunner, Replayed
+from streamgen.engine.recipe import Recipe
 from streamgen.errors import ConfigError
+from streamgen.models.base import DiTFacts
 from streamgen.models.bundle import ModelBundle
 from streamgen.models.quantised import Linears, quantise_linears
 from streamgen.ops.attention_backends import AttentionShape, try_attentions
 from streamgen.ops.backend import Backend
 from streamgen.ops.operations import Operations
+from streamgen.ops.rope import TokenGrid
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,17 @@ def settle_model(bundle: ModelBundle, *, linears: str, compiles: bool) -> None:
         compile_blocks(bundle.dit)
         if hasattr(bundle.codec, "decoder"):
             compile_decoder(bundle.codec)
+
+
+def attention_shape(recipe: Recipe, facts: DiTFacts, grid: TokenGrid) -> AttentionShape:
+    """Of a full window, with the rows that one session has in a forward."""
+    return AttentionShape(
+        rows=recipe.max_in_flight,
+        query_tokens=recipe.chunk_frames * grid.num_tokens,
+        key_tokens=(recipe.sinks + recipe.ring) * grid.num_tokens,
+        num_heads=facts.num_heads,
+        head_dim=facts.head_dim,
+    )
 
 
 def settle_operations(

@@ -12,6 +12,7 @@ from streamgen.errors import ConfigError, StreamGenError
 from streamgen_apps.bench_options import add_bench_options
 from streamgen_apps.input_options import INPUTS, add_input_options
 from streamgen_apps.models import add_models
+from streamgen_apps.output_options import OUTPUTS, add_output_options
 
 STANDARD_OUTPUT = 1  # file descriptor
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it: 128 + SIGINT
@@ -23,6 +24,7 @@ examples:
   streamgen run "a pencil sketch" -i holiday.mp4 -o sketch.mp4
   streamgen run "a blue star over the sea" -o - | ffplay -
   streamgen run "a watercolour" -i webcam: -o - | ffplay -
+  streamgen run "neon rain" -i webcam: -o virtualcam: -o rtmp://host/live/key -o kept.mp4
   streamgen run --prompts story.txt -o story.mp4 --seconds 60
 
 while it runs on a terminal, a line that you type is the next prompt; /help says what else there is
@@ -71,7 +73,7 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         "run",
         help="make an endless video from words, or restyle one",
         description="Make a video that follows the words of PROMPT, or restyle the one of -i.",
-        epilog=INPUTS + RUN_EXAMPLES,
+        epilog=INPUTS + OUTPUTS + RUN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -89,16 +91,7 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     run.add_argument(
         "--save", metavar="FILE", help="at the end, write where the stream is, for --resume"
     )
-    run.add_argument(
-        "-o",
-        "--output",
-        action="append",
-        metavar="OUT",
-        dest="outputs",
-        help="film to write (.mp4 .mov .mkv .webm .gif), - for Y4M on standard output, or one of "
-        "those listed below; may be given again, for all at once; a new .mp4 named after the "
-        "prompt if left out",
-    )
+    add_output_options(run)
     length = run.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds of video")
     length.add_argument("--frames", type=int, metavar="N", help="stop after N frames")
@@ -112,7 +105,6 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="change a setting of the preset, as cache.sinks=2; may be given again",
     )
     run.add_argument("--seed", type=int, metavar="N", help="same seed, same video")
-    run.add_argument("--zoom", type=int, default=1, metavar="N", help="enlarge the output N times")
     run.set_defaults(command=_run)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import logging
 import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from streamgen.clock import MonotonicClock
@@ -31,6 +33,7 @@ from streamgen_apps.input_options import (
 TEXT_PRESET, VIDEO_PRESET = "tiny-cpu", "tiny-cpu-v2v"
 DEFAULT_FIT = "crop"
 REPORT_EVERY_S = 0.5
+PATIENCE_S = 20.0  # with a first picture
 ENDLESS_UNFIT = (".gif",)  # outputs that hold everything in one piece
 MAX_STEM = 60  # characters of a name made from the prompt
 
@@ -92,9 +95,10 @@ def run(options: argparse.Namespace) -> int:
                 reporter.report(progress)
                 commands.obey(stream)
 
-            progress = play(
-                stream, outputs, clock=clock, report=between_frames, whole=interrupts.held
-            )
+            with reporter.impatient(str(host.picture_size)):
+                progress = play(
+                    stream, outputs, clock=clock, report=between_frames, whole=interrupts.held
+                )
             reporter.finish(progress)
             if options.save is not None:
                 stream.save(Path(options.save).expanduser())
@@ -112,7 +116,23 @@ class Reporter:
         self._is_live = sys.stderr.isatty()
         self._shown_s = 0.0
 
+    @contextlib.contextmanager
+    def impatient(self, size: str) -> Generator[None]:
+        """Say why nothing is seen, once, if the first picture does not come for long."""
+        words = (
+            f"streamgen: no picture after {PATIENCE_S:.0f} s; {size} pixels are much work for this "
+            f"machine: try --set picture.height=128 --set picture.width=128 (Ctrl-C ends)"
+        )
+        self._timer = threading.Timer(PATIENCE_S, lambda: print(words, file=sys.stderr))
+        self._timer.daemon = True
+        self._timer.start()
+        try:
+            yield
+        finally:
+            self._timer.cancel()
+
     def report(self, progress: Progress) -> None:
+        self._timer.cancel()
         if self._is_live and progress.elapsed_s - self._shown_s >= REPORT_EVERY_S:
             self._shown_s = progress.elapsed_s
             if self._console.is_reading:

@@ -8,11 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamgen.clock import MonotonicClock
 from streamgen.media.sink import FrameSink
 from streamgen.media.sinks.encoding import ENCODINGS
+from streamgen.media.sinks.mjpeg import MjpegSink
+from streamgen.media.sinks.network import NetworkSink, network_target
 from streamgen.media.sinks.null import NullSink
 from streamgen.media.sinks.pipe import RawPipeSink, Y4mPipeSink
 from streamgen.media.sinks.video_file import VideoFileSink
+from streamgen.media.sinks.viewers import PageAddress
+from streamgen.media.sinks.virtual_camera import VirtualCameraSink
+from streamgen.media.sinks.whep import WhepSink
 from streamgen.media.sources.synthetic import moving_picture
 from streamgen.types import Frame, PictureSize
 
@@ -41,7 +47,54 @@ def video_file(ending: str) -> Opener:
     return open_video_file
 
 
-SINKS: list[Opener] = [null, raw_pipe, y4m_pipe, *(video_file(ending) for ending in ENCODINGS)]
+def mjpeg(folder: Path) -> FrameSink:
+    return MjpegSink(PageAddress("127.0.0.1", 0, ""), SIZE)
+
+
+def whep(folder: Path) -> FrameSink:
+    pytest.importorskip("aiortc")
+    return WhepSink(PageAddress("127.0.0.1", 0, ""), SIZE, MonotonicClock())
+
+
+def playlist(folder: Path) -> FrameSink:
+    return NetworkSink(network_target(str(folder / "live.m3u8"), "hls", SIZE, 10))
+
+
+class NoDevice:
+    """The least that pyvirtualcam asks of a backend."""
+
+    def __init__(self, **facts: object) -> None:
+        self._device = facts["device"]
+
+    def send(self, frame: np.ndarray) -> None:
+        assert frame.size == 48 * 64 * 3
+
+    def close(self) -> None:
+        pass
+
+    def device(self) -> object:
+        return self._device
+
+    def native_fourcc(self) -> None:
+        return None
+
+
+def virtual_camera(folder: Path) -> FrameSink:
+    pyvirtualcam = pytest.importorskip("pyvirtualcam")
+    pyvirtualcam.register_backend("none", NoDevice)
+    return VirtualCameraSink(SIZE, backend="none")
+
+
+SINKS: list[Opener] = [
+    null,
+    raw_pipe,
+    y4m_pipe,
+    *(video_file(ending) for ending in ENCODINGS),
+    mjpeg,
+    whep,
+    playlist,
+    virtual_camera,
+]
 
 
 @pytest.fixture(params=SINKS, ids=lambda opener: opener.__name__)

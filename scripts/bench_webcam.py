@@ -40,6 +40,7 @@ CASES = (
     ("tiny-cpu-v2v", "socket", PictureSize(256, 256), "sepia film"),
     ("tiny-cpu-v2v", "rtc", PictureSize(256, 256), "sepia film"),
 )
+WORDS = "a yellow star swinging over the ocean at sunset"
 SIZES = {
     "desktop": {"width": 1360, "height": 900},
     "phone": {"width": 390, "height": 844},
@@ -182,7 +183,13 @@ def take_screenshots(program: str, folder: Path, film: Path | None) -> None:
                 with visiting(browser, address, size) as page:
                     page.screenshot(path=folder / f"webcam-{name}-idle.png")
                     start(page, "tiny-cpu-v2v", "socket", "sepia film")
-                    page.screenshot(path=folder / f"webcam-{name}.png")
+                    page.screenshot(path=folder / f"webcam-{name}-camera.png")
+                    page.get_by_role("radio", name="Text only").click()
+                    page.get_by_label("Prompt").fill(WORDS)
+                    page.get_by_role("button", name="Start").click()
+                    page.wait_for_function("() => streamgen.state === 'live' && streamgen.latest")
+                    page.wait_for_timeout(WARM_UP_MS)
+                    page.screenshot(path=folder / f"webcam-{name}-words.png")
 
 
 def main() -> int:

@@ -105,17 +105,19 @@ def _listen(host: str, port: int) -> socket.socket:
     """Take the port before models are loaded, so that a taken one is told at once."""
     if not 0 <= port <= 65535:
         raise ConfigError(f"--port {port} is not in 0 to 65535; choose another")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen()
-    except OSError as error:
-        raise SinkError(
-            f"cannot listen on {host} port {port}: {error.strerror}; choose another --port or "
-            f"--host"
-        ) from error
+    with contextlib.ExitStack() as stack:
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen()
+        except OSError as error:
+            raise SinkError(
+                f"cannot listen on {host} port {port}: {error.strerror}; choose another --port "
+                f"or --host"
+            ) from error
+        stack.pop_all()
     return listener
 
 

@@ -34,7 +34,7 @@ def add_page(app: FastAPI, presets: Sequence[PresetFacts]) -> FastAPI:
     """Mount the page at `/` and its files beside it; returns the application."""
     app.mount(ASSETS, StaticFiles(directory=PAGE), name="page")
     return gr.mount_gradio_app(
-        app, _blocks(presets), path="/", theme=_theme(), head=HEAD, footer_links=[]
+        app, page_of(presets), path="/", theme=_theme(), head=HEAD, footer_links=[]
     )
 
 
@@ -48,8 +48,9 @@ def _theme() -> Soft:
     )
 
 
-def _blocks(presets: Sequence[PresetFacts]) -> gr.Blocks:
-    most_steps = max(facts.steps for facts in presets)
+def page_of(presets: Sequence[PresetFacts]) -> gr.Blocks:
+    """The page itself, for what these presets can do."""
+    most_steps = max(facts.steps for facts in presets)  # a slider needs two ends, so hidden at 1
     with gr.Blocks(title="StreamGen", analytics_enabled=False) as blocks:
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
@@ -64,7 +65,7 @@ def _blocks(presets: Sequence[PresetFacts]) -> gr.Blocks:
                     info="How far the picture may leave its input",
                 )  # fmt: skip
                 steps = gr.Slider(
-                    1, most_steps, value=most_steps, step=1, label="Steps",
+                    1, max(2, most_steps), value=most_steps, step=1, label="Steps",
                     info="Fewer are faster", visible=most_steps > 1,
                 )  # fmt: skip
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, info="Begins anew")

@@ -63,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_webcam(commands)
     _add_bench(commands)
     add_models(commands)
+    doctor = commands.add_parser(
+        "doctor", help="what this machine has, what is missing, and the command that mends it"
+    )
+    doctor.add_argument("--json", action="store_true", help="for a program to read")
+    doctor.set_defaults(command=_doctor)
     presets = commands.add_parser("presets", help="list the presets and what they are for")
     presets.set_defaults(command=_presets)
     return parser
@@ -172,6 +177,12 @@ def _run(options: argparse.Namespace) -> int:
     from streamgen_apps.run import run
 
     return run(options)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from streamgen_apps.doctor import doctor
+
+    return doctor(as_json=options.json)
 
 
 def _presets(options: argparse.Namespace) -> int:

@@ -1,0 +1,223 @@
+"""What this machine has of what StreamGen can use, what is missing, and the command that mends it.
+
+Nothing is changed and no camera is switched on: packages are looked for without being imported
+where that tells enough, drivers where the system lists them.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from streamgen.errors import StreamGenError
+
+PROGRAM_TIMEOUT_S = 20.0
+LINUX_MODULES = Path("/sys/module")
+ENCODERS = {
+    "libx264": "films (.mp4 .mov .mkv), network outputs",
+    "libvpx-vp9": "films (.webm)",
+    "gif": "films (.gif)",
+    "mjpeg": "pages that OBS takes (-o mjpeg:)",
+}
+MUXERS = {"flv": "-o rtmp:", "mpegts": "-o udp: tcp: srt:", "rtsp": "-o rtsp:", "hls": "-o .m3u8"}
+PROTOCOLS = ("srt", "rtmp", "rtmps", "https", "tls")
+PACKAGES = {
+    "mss": ("the screen as an input (-i screen:)", 'pip install "mss>=10"'),
+    "pyvirtualcam": ("-o virtualcam:", 'pip install "pyvirtualcam>=0.13"'),
+    "aiortc": ("WebRTC: -o whip: whep:, remote cameras", 'pip install "aiortc>=1.14"'),
+    "gradio": (
+        "the page, streamgen webcam",
+        'pip install "gradio>=6.10,<7" "fastapi>=0.121" "uvicorn>=0.38" "websockets>=15"',
+    ),
+    "diffusers": (
+        "Wan 2.1 models",
+        'pip install "diffusers>=0.37" "transformers>=5.2" "accelerate>=1.12" "ftfy>=6.3" '
+        '"sentencepiece>=0.2.1"',
+    ),
+}
+ATTENTION = {
+    "xformers": 'pip install "xformers>=0.0.35"',
+    "flash_attn": None,
+    "sageattention": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked for."""
+
+    area: str
+    name: str
+    is_there: bool
+    told: str  # which one it is, or what is not possible without it
+    remedy: str | None = None  # a command, where one mends it
+    is_vital: bool = False  # nothing works without it
+
+
+def examine() -> list[Finding]:
+    """Look at everything; a check that fails is itself a finding."""
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _python, _torch, _attention, _codecs, _program, _cameras, _virtual_cameras, _screen,
+        _packages,
+    )  # fmt: skip
+    findings: list[Finding] = []
+    for check in checks:
+        try:
+            findings.extend(check())
+        except Exception as error:  # a broken package must not hide what is found elsewhere
+            area = check.__name__.strip("_").replace("_", " ")
+            reason = " ".join(str(error).split()) or type(error).__name__
+            findings.append(Finding(area, "check", False, f"failed: {reason}"))
+    return findings
+
+
+def _python() -> Iterator[Finding]:
+    told = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    is_known = (3, 11) <= sys.version_info[:2] < (3, 14)
+    yield Finding("python", "Python", is_known, told, None if is_known else "use Python 3.11-3.13")
+
+
+def _torch() -> Iterator[Finding]:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        told = f"no model runs without it ({error})"
+        yield Finding("devices", "torch", False, told, 'pip install "torch>=2.8"', is_vital=True)
+        return
+    yield Finding("devices", "torch", True, torch.__version__, is_vital=True)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Finding("devices", "cpu", True, f"cores: {cores}")
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            facts = torch.cuda.get_device_properties(index)
+            told = f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB"
+            yield Finding("devices", f"cuda:{index}", True, told)
+        return
+    has_card = shutil.which("nvidia-smi") is not None
+    remedy = "pip install --force-reinstall torch" if has_card else None
+    told = (
+        "there is an NVIDIA driver, but this torch is a build without CUDA, or the driver is older "
+        "than it wants"
+        if has_card
+        else "no NVIDIA GPU; presets for large models need one"
+    )
+    yield Finding("devices", "cuda", False, told, remedy)
+
+
+def _attention() -> Iterator[Finding]:
+    yield Finding("attention", "sdpa", True, "in torch; always there")
+    for name, remedy in ATTENTION.items():
+        if find_spec(name) is not None:
+            yield Finding("attention", name, True, _version(name))
+        else:
+            yield Finding("attention", name, False, "optional; sdpa does its work", remedy)
+    has_triton = find_spec("triton") is not None
+    told = _version("triton") if has_triton else "comes with torch builds for CUDA"
+    yield Finding("attention", "triton", has_triton, told)
+
+
+def _codecs() -> Iterator[Finding]:
+    try:
+        import av
+    except (ImportError, OSError) as error:
+        told = f"no films without it ({error})"
+        yield Finding("codecs", "PyAV", False, told, 'pip install "av>=14.2,<20"', is_vital=True)
+        return
+    yield Finding("codecs", "PyAV", True, av.__version__, is_vital=True)
+    for name, use in ENCODERS.items():
+        yield Finding("codecs", name, name in av.codecs_available, use)
+    for name, use in MUXERS.items():
+        yield Finding("codecs", name, name in av.formats_available, use)
+
+
+def _program() -> Iterator[Finding]:
+    program = shutil.which("ffmpeg")
+    remedy = {
+        "linux": "sudo apt install ffmpeg",
+        "darwin": "brew install ffmpeg",
+        "win32": "winget install ffmpeg",
+    }.get(sys.platform)
+    if program is None:
+        told = "srt: inputs and outputs need it; everything else goes without"
+        yield Finding("ffmpeg", "ffmpeg", False, told, remedy)
+        return
+    known = _protocols(program)
+    yield Finding("ffmpeg", "ffmpeg", True, program)
+    for name in PROTOCOLS:
+        is_there = name in known
+        told = "spoken" if is_there else "this build of ffmpeg does not speak it"
+        yield Finding("ffmpeg", name, is_there, told, None if is_there else remedy)
+
+
+def _protocols(program: str) -> set[str]:
+    done = subprocess.run(
+        [program, "-hide_banner", "-protocols"],
+        capture_output=True, text=True, timeout=PROGRAM_TIMEOUT_S, check=True,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    return set(done.stdout.split())
+
+
+def _cameras() -> Iterator[Finding]:
+    from streamgen.media.sources.webcam import list_cameras
+
+    cameras = list_cameras()
+    for camera in cameras:
+        path = Path(f"/dev/video{camera.index}")
+        may_read = not sys.platform.startswith("linux") or os.access(path, os.R_OK)
+        remedy = None if may_read else "sudo usermod -aG video $USER, then log in again"
+        told = camera.name if may_read else f"{camera.name}: no permission to use {path}"
+        yield Finding("cameras", f"webcam:{camera.index}", may_read, told, remedy)
+    if not cameras:
+        yield Finding("cameras", "camera", False, "none is plugged in; -i synthetic: needs none")
+
+
+def _virtual_cameras() -> Iterator[Finding]:
+    from streamgen.media.sinks.virtual_camera import REMEDIES
+
+    if sys.platform.startswith("linux"):
+        is_there = (LINUX_MODULES / "v4l2loopback").is_dir()
+        told = "loaded" if is_there else "needed by -o virtualcam:"
+        remedy = None if is_there else REMEDIES["linux"]
+        yield Finding("virtual camera", "v4l2loopback", is_there, told, remedy)
+        return
+    told = "comes with OBS Studio; start its virtual camera once, then close OBS"
+    yield Finding("virtual camera", "OBS", True, told)
+
+
+def _screen() -> Iterator[Finding]:
+    if not sys.platform.startswith("linux"):
+        return
+    display = os.environ.get("DISPLAY")
+    told = display or "no X11 screen (DISPLAY is not set), so no -i screen: and no preview"
+    yield Finding("screen", "X11", display is not None, told)
+
+
+def _packages() -> Iterator[Finding]:
+    for name, (use, remedy) in PACKAGES.items():
+        if find_spec(name) is not None:
+            yield Finding("packages", name, True, _version(name))
+        else:
+            yield Finding("packages", name, False, f"needed by {use}", remedy)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "of an unknown version"
+
+
+def check_vital(findings: list[Finding]) -> None:
+    """Raises StreamGenError if something is missing that nothing works without."""
+    for finding in findings:
+        if finding.is_vital and not finding.is_there:
+            raise StreamGenError(f"{finding.name} is missing; run: {finding.remedy}")

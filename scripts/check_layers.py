@@ -42,6 +42,7 @@ READS_CONFIG = (
     "streamgen.serving.build",  # and what it must know before it builds
     "streamgen.serving.memory",
     "streamgen.serving.model_files",
+    "streamgen.serving.stages",
 )
 LOADS_KERNELS = "streamgen.ops.backend"
 APPS_MAY_IMPORT = ("serving", "config", "types", "errors", "clock")

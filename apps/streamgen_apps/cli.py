@@ -109,6 +109,18 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         dest="overrides",
         help="change a setting of the preset, as cache.sinks=2; may be given again",
     )
+    run.add_argument(
+        "--gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="divide the model among N GPUs or processes",
+    )
+    run.add_argument(
+        "--split",
+        metavar="HOW",
+        help="with --gpus: layers, steps, or both, as 2+1: the GPUs of each group of steps",
+    )
     run.add_argument("--seed", type=int, metavar="N", help="same seed, same video")
     run.set_defaults(command=_run)
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
-from streamgen.clock import MonotonicClock
+from streamgen.clock import Clock, MonotonicClock
 from streamgen.errors import ConfigError, SinkError
 from streamgen.serving.host import Host
 from streamgen.serving.interrupts import Interrupts
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         preset = TEXT_PRESET if options.input is None else VIDEO_PRESET
     clock = MonotonicClock()
     interrupts = Interrupts()
-    with interrupts, Host(preset, overrides=options.overrides, clock=clock) as host:
+    with interrupts, _host(preset, options, clock) as host:
         source = None
         if options.input is not None:
             plays = None if options.loop else 1
@@ -103,6 +103,18 @@ def run(options: argparse.Namespace) -> int:
             if options.save is not None:
                 stream.save(Path(options.save).expanduser())
     return 0
+
+
+def _host(preset: str, options: argparse.Namespace, clock: Clock) -> Host:
+    if options.split is not None and options.gpus == 1:
+        raise ConfigError("--split divides the work of several GPUs; give --gpus too")
+    return Host(
+        preset,
+        overrides=options.overrides,
+        clock=clock,
+        gpus=options.gpus,
+        split=options.split or "layers",
+    )
 
 
 class Reporter:

@@ -142,6 +142,8 @@ class Started:
     """How often each of them is shown: above 1 at a lower rate."""
     begins_scene: bool = False
     """Nothing of the stream before it belongs to its scene: it attends to nothing before it."""
+    is_past: bool = False
+    """It was decoded before, and only goes into the cache once more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from streamgen.cache.rows import RowPool
 from streamgen.clock import Clock
+from streamgen.diffusion.noise import NoiseSource
 from streamgen.engine.batch import (
     Batch,
     CellsCopied,
@@ -30,13 +31,14 @@ from streamgen.engine.executor import Executor
 from streamgen.engine.meters import ServiceMeters
 from streamgen.engine.prompt_book import PromptBook
 from streamgen.engine.recipe import Recipe, rungs_of
+from streamgen.engine.recovery import go_on_from_past
 from streamgen.engine.rungs import change_rung
 from streamgen.engine.session import ChunkStarter, ClipDecoder, GradedStarter, Session
 from streamgen.errors import CapacityError, StreamGenError
 from streamgen.metrics.export import Metrics
 from streamgen.metrics.trace import Span, Trace
 from streamgen.scheduling.latency import LatencyModel
-from streamgen.scheduling.plan import Drop, Pass, Plan, SessionView, View
+from streamgen.scheduling.plan import Drop, Pass, Plan, SessionView, View, rows_of_a_batch
 from streamgen.scheduling.policy import Policy
 from streamgen.scheduling.service import Quality, ServiceLevel
 from streamgen.types import PromptId, SessionId
@@ -76,6 +78,7 @@ class Engine:
         self._sessions: dict[SessionId, Session] = {}
         self._book = PromptBook()
         self._controls: list[Control] = []
+        self._rows_in_flight = 0
         self._session_ids = itertools.count()
         self._ticks = itertools.count()
         self._meters = ServiceMeters(metrics)
@@ -167,6 +170,7 @@ class Engine:
             negative_prompt=negative_prompt,
             cache_rows=cache_rows,
             max_waiting_clips=max_waiting_clips,
+            depth=self._executor.stages,
             opened_s=self._clock.now(),
             service=service,
             frame_s=frame_s,
@@ -201,6 +205,18 @@ class Engine:
         ):
             self._book.release(prompt)
 
+    def recover(self, noise: NoiseSource) -> None:
+        """The executor has lost its memory: every session goes on from what it has decoded.
+
+        Past latents go into the cache once more, chunks that were under way begin anew.
+        """
+        self._rows_in_flight = 0
+        self._controls = [c for c in self._controls if isinstance(c, PromptDropped | LorasScaled)]
+        for session in self._sessions.values():
+            for chunk in session.chunks:
+                self._book.release(chunk.prompt)
+            go_on_from_past(session, noise)
+
     def tick(self) -> bool:
         """One turn of the loop; False if there was nothing to do and it slept for a moment."""
         if self._executor.in_flight == self._executor.stages:
@@ -226,7 +242,8 @@ class Engine:
 
     def _view(self) -> View:
         sessions = tuple(self._look_at(session) for session in self._sessions.values())
-        return View(now_s=self._clock.now(), max_rows=self._max_rows, sessions=sessions)
+        max_rows = rows_of_a_batch(sessions, self._rows_in_flight, self._executor.stages)
+        return View(self._clock.now(), min(self._max_rows, max_rows), sessions)
 
     def _look_at(self, session: Session) -> SessionView:
         with self._alone(session):
@@ -292,6 +309,7 @@ class Engine:
         added, dropped = self._book.take_changes()
         self._controls.extend(PromptDropped(prompt) for prompt in dropped)
         controls, self._controls = tuple(self._controls), []
+        self._rows_in_flight += len(rows)
         return Batch(next(self._ticks), rows, controls), Payload(started, added)
 
     def _start(self, session: Session, where: Pass) -> Started:
@@ -309,6 +327,7 @@ class Engine:
     def _retire(self, completed: Completed) -> None:
         """Decode what finished, let the rest go on."""
         num_rows = len(completed.batch.rows)
+        self._rows_in_flight -= num_rows
         if num_rows == 0:
             return
         for timing in completed.timings:
@@ -326,10 +345,11 @@ class Engine:
             if row.is_negative or row.recalls:
                 continue
             chunk = session.chunk(row.where.chunk)
-            if row.key in completed.finished:
+            if row.key in completed.finished and not chunk.started.is_past:
                 with self._alone(session):
                     self._delivery.decode(session, chunk, completed.finished[row.key])
                     self._chunks.add()
+                chunk.is_decoded = True
                 if chunk.chunk == 0 and session.recipe.first_chunk_is_alone:
                     self._controls.extend(_shared_first_chunk(session))
             session.advance(row.where, now_s)

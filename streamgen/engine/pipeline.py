@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 
 from streamgen.clock import Clock
-from streamgen.engine.batch import Batch, Completed, Payload, PromptDropped, SlotKey, Started
+from streamgen.engine.batch import (
+    Batch,
+    Completed,
+    LorasScaled,
+    Payload,
+    PromptDropped,
+    SlotKey,
+    Started,
+)
 from streamgen.engine.rank import Done, Work
 from streamgen.errors import RankLostError
 from streamgen.parallel.group import RankGroup
@@ -55,6 +63,8 @@ class PipelinedExecutor:
         self._flights: deque[Flight] = deque()
         self._prompts: dict[PromptId, Tensor] = {}
         self._untold: dict[PromptId, Tensor] = {}
+        self._loras: LorasScaled | None = None
+        self._untold_loras: LorasScaled | None = None
         self.num_restarts = 0
         self.busy_s = dict.fromkeys(range(layout.num_ranks), 0.0)
         """Seconds that each rank has worked, waiting left out."""
@@ -84,6 +94,9 @@ class PipelinedExecutor:
         started = {key: _on_host(one) for key, one in payload.started.items()}
         steps = {self.layout.group_of(row.where.step) for row in batch.rows}
         missing = {rank for step in steps for rank in self.layout.groups[step].ranks}
+        if self._untold_loras is not None:
+            batch = replace(batch, controls=(self._untold_loras, *batch.controls))
+            self._untold_loras = None
         self._flights.append(Flight(batch, self._clock.now(), missing))
         plain = Work(batch, prompts)
         whole = Work(batch, prompts, started)
@@ -101,14 +114,12 @@ class PipelinedExecutor:
         took_s = self._clock.now() - flight.submitted_s
         if flight.batch.rows:
             self.group.slowest_s = max(took_s, self.group.slowest_s or 0.0)
-        slowest_s = max(
-            (
-                sum(flight.seconds.get(rank, 0.0) for rank in group.ranks)
-                for group in self.layout.groups
-            ),
-            default=0.0,
+        seconds = max(
+            sum(flight.seconds.get(rank, 0.0) for rank in group.ranks)
+            for group in self.layout.groups
         )
-        return Completed(flight.batch, flight.finished, slowest_s)
+        timings = (flight.batch.timing(seconds),) if flight.batch.rows else ()
+        return Completed(flight.batch, flight.finished, seconds, timings)
 
     def restart(self) -> None:
         """End all ranks and start others: caches and latents in flight are gone, prompts not.
@@ -122,6 +133,7 @@ class PipelinedExecutor:
         self.num_restarts += 1
         self._group = self._launch()
         self._untold = dict(self._prompts)
+        self._untold_loras = self._loras
 
     def close(self) -> None:
         """End all ranks; twice does no harm."""
@@ -136,6 +148,8 @@ class PipelinedExecutor:
         for control in batch.controls:
             if isinstance(control, PromptDropped):
                 self._prompts.pop(control.prompt, None)
+            elif isinstance(control, LorasScaled):
+                self._loras = control
 
     def _hear(self, rank: int, done: Done) -> None:
         self.busy_s[rank] += done.seconds

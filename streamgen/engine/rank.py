@@ -21,6 +21,7 @@ from streamgen.engine.batch import (
     Batch,
     CellsCopied,
     Control,
+    LorasScaled,
     PromptDropped,
     Row,
     SlotKey,
@@ -210,6 +211,8 @@ class RankStage:
                 self._rows.drop_session(session)
             case PromptDropped(prompt):
                 self._stage.prompts.drop(prompt)
+            case LorasScaled(scales):
+                self._stage.scale_loras(dict(scales))
 
     def _synchronize(self) -> None:
         """Seconds are those of the work, so wait for the device; a CPU has none to wait for."""

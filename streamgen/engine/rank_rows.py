@@ -46,6 +46,7 @@ class RankRows:
         self._local: dict[int, int] = {}
         self._session_of: dict[int, SessionId] = {}
         self._group_of: dict[int, int] = {}
+        self._unclaimed: set[int] = set()
         self._due: list[Publication] = []
 
     def see(self, rows: Sequence[Row]) -> None:
@@ -54,6 +55,9 @@ class RankRows:
             group = self._layout.group_of(row.where.step)
             if self._session_of.get(row.cache_row) not in (None, row.where.session):
                 self._free(row.cache_row)
+            if row.cache_row in self._unclaimed and group != self._group:
+                self._local.pop(row.cache_row, None)
+            self._unclaimed.discard(row.cache_row)
             self._session_of[row.cache_row] = row.where.session
             self._group_of[row.cache_row] = group
             if group == self._group:
@@ -100,24 +104,34 @@ class RankRows:
         return clock.now() - began_s
 
     def copy(self, source: int, targets: Sequence[int], cells: tuple[int, ...]) -> None:
-        """Copy cells of a row to rows that may be other groups'."""
-        origin = self._group_of[source]
-        goals = {target: self._group_of[target] for target in targets}
+        """Copy cells of a row to rows that may be other groups'.
+
+        Whose a new row will be shows only with its first pass: until then all groups keep it.
+        """
+        everyone = tuple(range(len(self._layout.groups)))
+        origin = self._group_of.get(source, self._group if len(everyone) == 1 else None)
+        assert origin is not None, "a row that no pass has worked in has nothing to copy"
+        goals = {
+            row: (self._group_of[row],) if row in self._group_of else everyone for row in targets
+        }
+        mine = [row for row, groups in goals.items() if self._group in groups]
+        for row in mine:
+            self._place(row)
+        self._unclaimed.update(row for row, groups in goals.items() if groups == everyone)
         if origin == self._group:
-            near = [self._local[row] for row, group in goals.items() if group == self._group]
-            if near:
-                self._cache.copy_cells(self._local[source], near, cells)
-            for group in sorted(set(goals.values()) - {self._group}):
-                for rank, layers in self._sharers(group):
-                    kept = self._cache.read_cells(self._local[source], cells, self._own(layers))
-                    self._ring.send(kept, rank, Channel.COPIED)
-        elif self._group in goals.values():
+            if mine:
+                local = [self._local[row] for row in mine]
+                self._cache.copy_cells(self._local[source], local, cells)
+            others = {group for groups in goals.values() for group in groups} - {self._group}
+            for rank, layers in (one for group in sorted(others) for one in self._sharers(group)):
+                kept = self._cache.read_cells(self._local[source], cells, self._own(layers))
+                self._ring.send(kept, rank, Channel.COPIED)
+        elif mine:
             for rank, layers in self._sharers(origin):
                 arrival = self._receive(cells, layers, rank, Channel.COPIED)
-                for row, group in goals.items():
-                    if group == self._group:
-                        kept = arrival.wait()
-                        self._cache.write_cells(self._local[row], cells, self._own(layers), kept)
+                kept = arrival.wait()
+                for row in mine:
+                    self._cache.write_cells(self._local[row], cells, self._own(layers), kept)
                 self._ring.release(arrival)
 
     def drop_session(self, session: SessionId) -> None:

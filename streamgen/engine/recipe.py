@@ -88,6 +88,11 @@ class Recipe:
         """Chunks of one session that can be on the ladder at once."""
         return self.num_steps if self.mode is CacheMode.PER_STEP else 1
 
+    def max_chunks(self, depth: int) -> int:
+        """As `max_in_flight`, where the executor has `depth` batches in flight: a chunk rides in
+        one of them at a time, and each batch is to have a chunk at every step."""
+        return self.max_in_flight * (depth if self.max_in_flight > 1 else 1)
+
     @property
     def num_cache_rows(self) -> int:
         """Rows that a session leases: a plain and perhaps a negative side."""

@@ -106,18 +106,19 @@ class ChunkOnLadder:
     captured_s: float
     num_frames: int
     """Pixel frames to show of it; fewer than it decodes to where an input ended in its midst."""
-    repeat: int
-    """How often each of them is shown."""
+    repeat: int  # how often each of them is shown
     ready_s: float
     is_switch: bool
     """Whether it follows another prompt than the chunk before it."""
     begins_scene: bool
     """Whether it attends to nothing before it."""
     due_s: float
+    started: Started  # to begin it anew if the executor loses it
     held: list[HeldClip] = field(default_factory=list["HeldClip"])
     """Still clips that came after it: they are shown when it has been."""
     next_step: int = 0
     is_busy: bool = False
+    is_decoded: bool = False
 
 
 @dataclass(slots=True)
@@ -134,6 +135,7 @@ class Session:
     cache_rows: tuple[int, ...]
     max_waiting_clips: int
     """Finished clips that may wait before no new chunk starts."""
+    depth: int  # batches that the executor has in flight at once
     opened_s: float
     service: ServiceLevel | None = None
     frame_s: float = 0.0
@@ -228,6 +230,7 @@ class Session:
                 is_switch=self.last_prompt not in (None, self.prompt),
                 due_s=self._due_s(now_s, started),
                 begins_scene=started.begins_scene and self.recipe.can_reanchor,
+                started=started,
             )
         )
         self.last_prompt = self.prompt
@@ -320,7 +323,7 @@ class Session:
             return False
         before = self.chunks[-1] if self.chunks else None
         return (
-            len(self.chunks) < self.recipe.max_in_flight
+            len(self.chunks) < self.recipe.max_chunks(self.depth)
             and len(self.clips) < self.max_waiting_clips
             and self._keeps_order(before, 0)
             and self.starter.ready()

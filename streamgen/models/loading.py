@@ -112,7 +112,7 @@ def load_dit(
     dit = _empty_dit(_checked_config(file, shapes, config), prediction)
     _check_names(file, keys, dit)
     if blocks is not None:
-        _drop_blocks(dit, blocks)
+        drop_blocks(dit, blocks)
     _fill(dit, file, keys, device=device, dtype=dtype)
     return dit.eval().requires_grad_(False)
 
@@ -259,9 +259,10 @@ def _others(names: list[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-def _drop_blocks(dit: WanDiT, blocks: range) -> None:
+def drop_blocks(dit: WanDiT, blocks: range) -> None:
+    """Leave a stage's blocks in a model, perhaps none; ValueError if they are not there."""
     total = len(dit.blocks)
-    if not blocks or blocks.step != 1 or blocks.start < 0 or blocks.stop > total:
+    if blocks.step != 1 or blocks.start < 0 or blocks.stop > total:
         raise ValueError(f"blocks {blocks} are not a stage of a model with {total} blocks")
     for index in range(total):
         if index not in blocks:

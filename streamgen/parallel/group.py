@@ -53,6 +53,7 @@ class RankGroup:
         self._processes: dict[int, BaseProcess] = {}
         self._seen_s: dict[int, float] = {}
         self._inbox: deque[tuple[int, object]] = deque()
+        self._silence_s = JOIN_S
         self.slowest_s: float | None = None
         """Of all work so far, as the owner measured it; None before there is any."""
 
@@ -95,6 +96,12 @@ class RankGroup:
         for rank, hello in sorted(hellos.items()):
             _check_versions(rank, hello)
         return hellos
+
+    def watch(self) -> None:
+        """From now on a rank that is silent for SILENCE_S is lost; importing and loading are over,
+        during which Python may keep its threads waiting for longer."""
+        self._read_all(timeout_s=0.0)
+        self._silence_s = SILENCE_S
 
     def send(self, rank: int, message: object) -> None:
         """Raises RankLostError if the rank is gone."""
@@ -212,7 +219,7 @@ class RankGroup:
                 raise self._lost(rank, f"its process ended ({_ended(process.exitcode)})")
         now_s = self._clock.now()
         for rank, seen_s in self._seen_s.items():
-            if now_s - seen_s > SILENCE_S:
+            if now_s - seen_s > self._silence_s:
                 raise self._lost(rank, f"it has given no sign of life for {now_s - seen_s:.1f} s")
 
     def _lost(self, rank: int, why: str) -> RankLostError:

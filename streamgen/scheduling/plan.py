@@ -82,3 +82,14 @@ class View:
     max_rows: int
     """Rows that one forward may have at most."""
     sessions: tuple[SessionView, ...]
+
+
+def rows_of_a_batch(sessions: tuple[SessionView, ...], in_flight: int, stages: int) -> int:
+    """Rows for the next batch that leave as many for each of the others in flight.
+
+    A pipeline of several stages stands idle if all that may run goes into one batch. No fewer than
+    the widest pass takes.
+    """
+    candidates = [one.num_rows for session in sessions for one in session.candidates]
+    share = -(-(sum(candidates) + in_flight) // stages)
+    return max([share, *candidates])

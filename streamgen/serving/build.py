@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from streamgen.cache.adaptive import AdaptiveSinks
-from streamgen.cache.kv import CacheShape, KVCache
 from streamgen.cache.policies import (
     FORGET,
     KEEP_ALL,
@@ -43,12 +41,12 @@ from streamgen.diffusion.noise_control import (
 from streamgen.diffusion.schedule import Ladder, NoiseSchedule
 from streamgen.engine.batch import Level
 from streamgen.engine.engine import Engine
-from streamgen.engine.executor import LocalExecutor
+from streamgen.engine.executor import Executor, LocalExecutor
 from streamgen.engine.recipe import CacheMode, CachePolicy, Recipe
 from streamgen.engine.slots import DenoiseSlots
 from streamgen.engine.stage import Stage
 from streamgen.engine.start import StreamGeometry
-from streamgen.errors import CapacityError, ConfigError
+from streamgen.errors import ConfigError
 from streamgen.metrics.export import Metrics
 from streamgen.models.bundle import ModelBundle
 from streamgen.models.codec_facts import CodecFacts
@@ -62,6 +60,7 @@ from streamgen.serving.grid import token_grid
 from streamgen.serving.memory import Memory, check_fits, memory_of
 from streamgen.serving.model_files import WanParts, wan_files, wan_parts
 from streamgen.serving.speed import attention_shape, settle_model, settle_operations, settle_runner
+from streamgen.serving.stages import StagePlan, make_cache
 from streamgen.types import PictureSize
 
 logger = logging.getLogger(__name__)
@@ -96,48 +95,32 @@ def build_pipeline(
     clock: Clock,
     noise: NoiseSource,
     bundle: ModelBundle | None = None,
+    over_ranks: Callable[[StagePlan, Backend], Executor] | None = None,
 ) -> Pipeline:
     """Load the model and put an engine around it; a `bundle` takes the place of the settings'.
+
+    `over_ranks` runs the blocks elsewhere.
 
     Raises ConfigError for settings that the model cannot follow, CheckpointError for unusable
     weights, CapacityError if the KV cache does not fit into memory.
     """
     backend = choose_backend(config.model.device, config.model.dtype, config.model.num_threads)
     if bundle is None:
-        if config.wan is not None:
+        if config.wan is not None and over_ranks is None:
             _check_memory(config, backend)
-        bundle = _bundle(config, backend)
+        bundle = _bundle(config, backend, None if over_ranks is None else range(0))
     height, width = bundle.codec.facts.latent_size(config.picture.height, config.picture.width)
     schedule = NoiseSchedule(config.denoise.shift)
     recipe = _recipe(config, schedule, bundle.codec.facts)
     metrics = Metrics(clock)
     num_rows = recipe.num_cache_rows * config.engine.sessions
     grid = token_grid(bundle, height, width)
-    speed = config.speed
-    settle_model(bundle, linears=speed.linears, compiles=speed.compile)
-    records = speed.graphs == "auto" and recipe.cache.sink_threshold is None  # these count calls
-    backend = replace(
-        backend,
-        operations=settle_operations(
-            backend,
-            attention_shape(recipe, bundle.dit.facts, grid),
-            clock,
-            tries=speed.attention == "auto",
-        ),
-    )
-    bundle.dit.use(backend.operations)
-    cache = _cache(bundle, recipe, backend, grid, num_rows)
-    executor = LocalExecutor(
-        Stage(
-            bundle.dit,
-            cache,
-            device=backend.device,
-            loras=bundle.loras,
-            runner=settle_runner(backend, records=records),
-        ),
-        DenoiseSlots(bundle.dit.facts, noise),
-        clock,
-    )
+    if over_ranks is None:
+        backend, executor = _local_executor(
+            config, recipe, bundle, backend, grid, num_rows, clock, noise
+        )
+    else:
+        executor = over_ranks(StagePlan(config, recipe, bundle.dit.facts, height, width), backend)
     engine = Engine(
         executor, _policy(config), rows=RowPool(num_rows), max_rows=num_rows, clock=clock,
         metrics=metrics,
@@ -210,6 +193,38 @@ def _check_memory(config: StreamConfig, backend: Backend) -> None:
     )
 
 
+def _local_executor(
+    config: StreamConfig,
+    recipe: Recipe,
+    bundle: ModelBundle,
+    backend: Backend,
+    grid: TokenGrid,
+    num_rows: int,
+    clock: Clock,
+    noise: NoiseSource,
+) -> tuple[Backend, LocalExecutor]:
+    """The whole model in this process, on the fastest operations that there are for it."""
+    facts, speed = bundle.dit.facts, config.speed
+    settle_model(bundle, linears=speed.linears, compiles=speed.compile)
+    records = speed.graphs == "auto" and recipe.cache.sink_threshold is None  # these count calls
+    backend = replace(
+        backend,
+        operations=settle_operations(
+            backend, attention_shape(recipe, facts, grid), clock, tries=speed.attention == "auto"
+        ),
+    )
+    bundle.dit.use(backend.operations)
+    cache = make_cache(facts, recipe, backend, grid, num_rows, range(facts.num_blocks))
+    stage = Stage(
+        bundle.dit,
+        cache,
+        device=backend.device,
+        loras=bundle.loras,
+        runner=settle_runner(backend, records=records),
+    )
+    return backend, LocalExecutor(stage, DenoiseSlots(facts, noise), clock)
+
+
 def load_config(preset: str | Path, overrides: Sequence[str] = ()) -> StreamConfig:
     """Settings of a preset by name, or of a TOML file; see streamgen.config.load."""
     if isinstance(preset, Path) or preset.endswith(".toml"):
@@ -264,11 +279,13 @@ def video_start(
     return controller, condition_noise if has_condition else None
 
 
-def _bundle(config: StreamConfig, backend: Backend) -> ModelBundle:
+def _bundle(config: StreamConfig, backend: Backend, blocks: range | None) -> ModelBundle:
     device, dtype = backend.device, backend.dtype
     if config.wan is None:
-        return load_bundle(config.family, config.model.weights, device=device, dtype=dtype)
-    return load_wan(wan_files(config.model, config.wan), device=device, dtype=dtype)
+        weights = config.model.weights
+        return load_bundle(config.family, weights, device=device, dtype=dtype, blocks=blocks)
+    files = wan_files(config.model, config.wan)
+    return load_wan(files, device=device, dtype=dtype, blocks=blocks)
 
 
 def _noise_controller(
@@ -319,37 +336,6 @@ def _recipe(config: StreamConfig, schedule: NoiseSchedule, codec: CodecFacts) ->
     )
 
 
-def _cache(
-    bundle: ModelBundle, recipe: Recipe, backend: Backend, grid: TokenGrid, num_rows: int
-) -> KVCache:
-    facts = bundle.dit.facts
-    shape = CacheShape(
-        num_layers=facts.num_blocks,
-        num_rows=num_rows,
-        num_cells=recipe.sinks + recipe.ring,
-        num_heads=facts.num_heads,
-        head_dim=facts.head_dim,
-        grid=grid,
-    )
-    size_gb = shape.size_bytes(backend.dtype) / 1e9
-    logger.info("KV cache: %d rows, %.3f GB", num_rows, size_gb)
-    try:
-        return KVCache(
-            shape,
-            recipe.positions,
-            device=backend.device,
-            dtype=backend.dtype,
-            operations=backend.operations,
-            moves_sinks=recipe.cache.moves_sinks,
-            adaptive=_adaptive_sinks(recipe, shape, backend),
-        )
-    except (MemoryError, RuntimeError) as error:
-        raise CapacityError(
-            f"the KV cache needs {size_gb:.1f} GB for {num_rows} rows and there is not so much; "
-            f"lower engine.sessions or cache.ring"
-        ) from error
-
-
 def _cache_policy(cache: CacheConfig) -> CachePolicy:
     """What sinks are, where they are said to be, and what a new prompt does."""
     return CachePolicy(
@@ -381,19 +367,6 @@ def _on_switch(cache: CacheConfig) -> OnSwitch:
             return Flush(cache.flush_keeps)
         case "recache":
             return Recache()
-
-
-def _adaptive_sinks(recipe: Recipe, shape: CacheShape, backend: Backend) -> AdaptiveSinks | None:
-    if recipe.cache.sink_threshold is None:
-        return None
-    return AdaptiveSinks(
-        sinks=recipe.sinks,
-        ring=recipe.ring,
-        threshold=recipe.cache.sink_threshold,
-        num_layers=shape.num_layers,
-        num_rows=shape.num_rows,
-        device=backend.device,
-    )
 
 
 def _policy(config: StreamConfig) -> Policy:

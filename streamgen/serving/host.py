@@ -12,6 +12,7 @@ from streamgen.clock import Clock, MonotonicClock
 from streamgen.diffusion.noise import NoiseSource, SeededNoise
 from streamgen.engine.codec import StreamDecoder, StreamEncoder
 from streamgen.engine.recipe import Recipe
+from streamgen.engine.recovery import own_starter
 from streamgen.engine.session import ChunkStarter, Session
 from streamgen.engine.start import NoiseStarter, Opening, VideoStarter
 from streamgen.errors import ConfigError
@@ -29,6 +30,7 @@ from streamgen.serving.build import (
     video_start,
 )
 from streamgen.serving.prompts import PromptShelf
+from streamgen.serving.ranks import Ranks
 from streamgen.types import PictureSize, PromptId, SessionId
 
 QUEUE_CLIPS = 4  # clips of a file that may wait
@@ -55,17 +57,23 @@ class Host:
         clock: Clock | None = None,
         noise: NoiseSource | None = None,
         bundle: ModelBundle | None = None,
+        gpus: int = 1,
+        split: str = "layers",
     ) -> None:
         """`preset` is a name or a TOML file; `overrides` are settings as "cache.sinks=2"; `bundle`
         takes the place of the model that they name.
 
+        `gpus` above 1 divides the model among as many processes, see `Ranks`; `close` ends them.
         Raises ConfigError, CheckpointError or CapacityError.
         """
+        noise = noise or SeededNoise()
+        self._ranks = None if gpus == 1 else Ranks(gpus, split, noise=noise)
         self.pipeline: Pipeline = build_pipeline(
             load_config(preset, overrides),
             clock=clock or MonotonicClock(),
-            noise=noise or SeededNoise(),
+            noise=noise,
             bundle=bundle,
+            over_ranks=None if self._ranks is None else self._ranks.make_executor,
         )
         pipeline, prompts = self.pipeline, self.pipeline.config.prompts
         self.prompts = PromptShelf(
@@ -172,7 +180,7 @@ class Host:
 
         Raises ConfigError if the strength is not possible or there is no input.
         """
-        starter = opened.session.starter
+        starter = own_starter(opened.session)
         if not isinstance(starter, VideoStarter):
             raise ConfigError("strength needs an input video; this session has none")
         controller, condition_noise = video_start(self.pipeline, strength, opened.session.recipe)
@@ -245,9 +253,11 @@ class Host:
         self.prompts.follow(opened.session, prompt, over_chunks=over_chunks)
 
     def close(self) -> None:
-        """End all sessions."""
+        """End all sessions, and the ranks where there are any."""
         for opened in list(self._open.values()):
             self.close_session(opened)
+        if self._ranks is not None:
+            self._ranks.close()
 
     def prompt_id(self, prompt: str) -> PromptId:
         """The engine's handle of a prompt, or of a mix; see `PromptShelf.prompt_id`."""
@@ -277,7 +287,7 @@ class Host:
         """Run one tick of all streams; False if nothing could run."""
         for opened in self._open.values():
             self.prompts.advance(opened.session)
-        return self.pipeline.engine.tick()
+        return self.pipeline.engine.tick() if not self._ranks else self._ranks.tick(self.pipeline)
 
     def _reader(
         self, source: FrameSource | None, framing: Framing

@@ -14,7 +14,6 @@ from streamgen.cache.rows import RowPool
 from streamgen.cache.window import Positions
 from streamgen.clock import MonotonicClock, SimulatedClock
 from streamgen.engine.engine import Engine
-from streamgen.engine.executor import Executor
 from streamgen.engine.pipeline import PipelinedExecutor
 from streamgen.engine.rank import RankStage, run_batches
 from streamgen.engine.slots import DenoiseSlots
@@ -83,6 +82,7 @@ class SmallLaunch:
             group.broadcast(SmallJob(self._layout, self._positions, store.port))
             for _ in range(self._layout.num_ranks):
                 group.receive()
+            group.watch()
         except BaseException:
             group.kill()
             raise
@@ -94,7 +94,7 @@ class PipelinedEngine(SmallEngine):
 
     def __init__(self, policy: Policy, executor: PipelinedExecutor) -> None:
         super().__init__(policy, model=small_dit(num_blocks=NUM_BLOCKS))
-        self.executor: Executor = executor
+        self.pipeline = executor
         self.engine = Engine(
             executor,
             policy,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from streamgen.errors import CheckpointError
 from streamgen.models.base import Prediction
 from streamgen.models.bundle import ModelBundle
+from streamgen.models.loading import drop_blocks
 from streamgen.models.tiny.codec import TinyCodec
 from streamgen.models.tiny.header import FORMAT, PACKAGE_WEIGHTS, TinyHeader, read_header
 from streamgen.models.tiny.text import TinyTextEncoder, Vocabulary
@@ -39,14 +40,19 @@ def save_tiny(
     partial.replace(path)
 
 
-def load_tiny(weights: str, *, device: torch.device, dtype: torch.dtype) -> ModelBundle:
-    """Load the model of the package ("package") or of a file.
+def load_tiny(
+    weights: str, *, device: torch.device, dtype: torch.dtype, blocks: range | None = None
+) -> ModelBundle:
+    """Load the model of the package ("package") or of a file; of the DiT only `blocks`, if given.
 
     Raises CheckpointError if the file is missing, damaged, or of another kind.
     """
     path = PACKAGE_WEIGHTS if weights == "package" else Path(weights).expanduser()
     shapes, tensors = _read(path)
     dit = WanDiT(shapes.dit, Prediction.CHANGE)
+    if blocks is not None:
+        tensors = {name: one for name, one in tensors.items() if _is_kept(name, blocks)}
+        drop_blocks(dit, blocks)
     codec = TinyCodec()
     text = TinyTextEncoder(
         Vocabulary(shapes.vocabulary),
@@ -71,6 +77,12 @@ def _read(path: Path) -> tuple[TinyHeader, dict[str, Tensor]]:
         raise CheckpointError(
             f"{path}: not a readable safetensors file ({error}); copy or download it again"
         ) from error
+
+
+def _is_kept(name: str, blocks: range) -> bool:
+    """Whether a tensor belongs to one of these blocks, or to none at all."""
+    part, kind, index, *_ = (*name.split("."), "", "")
+    return (part, kind) != ("dit", "blocks") or int(index) in blocks
 
 
 def _fill(module: nn.Module, part: str, tensors: dict[str, Tensor], path: Path) -> None:

@@ -13,6 +13,7 @@ from streamgen.models.bundle import ModelBundle
 from streamgen.models.loading import load_dit
 from streamgen.models.wan.codec_files import load_tae_file, load_vae_file
 from streamgen.models.wan.config import WanConfig
+from streamgen.models.wan.dit import WanDiT
 from streamgen.models.wan.lora import LoraSet
 from streamgen.models.wan.lora_file import read_lora
 from streamgen.models.wan.tae import TaeCodec
@@ -49,24 +50,41 @@ class WanFiles:
     lora_scales: Mapping[str, float]
 
 
-def load_wan(files: WanFiles, *, device: torch.device, dtype: torch.dtype) -> ModelBundle:
+def load_wan(
+    files: WanFiles, *, device: torch.device, dtype: torch.dtype, blocks: range | None = None
+) -> ModelBundle:
     """Load all parts, the small ones first, so that what is missing shows early.
+
+    `blocks` are those that the DiT is to have here; None: all.
 
     Raises CheckpointError, naming file and key, if a part is unusable; ConfigError if a package is
     not installed.
     """
     codec = _codec(files, device, dtype)
-    loras = {name: read_lora(path) for name, path in files.loras.items()}
     text = load_text_encoder(
         files.text, files.tokenizer, place=files.text_place, device=device, dtype=dtype
     )
+    dit, lora_set = load_wan_dit(files, device=device, dtype=dtype, blocks=blocks)
+    return ModelBundle(dit=dit, codec=codec, text=text, knowledge=KNOWLEDGE, loras=lora_set)
+
+
+def load_wan_dit(
+    files: WanFiles, *, device: torch.device, dtype: torch.dtype, blocks: range | None
+) -> tuple[WanDiT, LoraSet | None]:
+    """Load the DiT alone, or some blocks of it, with its LoRAs; raises as `load_wan` does."""
+    loras = {name: read_lora(path) for name, path in files.loras.items()}
     dit = load_dit(
-        files.dit, device=device, dtype=dtype, config=files.config, wrapper=files.state_dict
+        files.dit,
+        device=device,
+        dtype=dtype,
+        blocks=blocks,
+        config=files.config,
+        wrapper=files.state_dict,
     )
     lora_set = LoraSet(dit, loras) if loras else None
     if lora_set is not None:
         lora_set.apply(files.lora_scales)
-    return ModelBundle(dit=dit, codec=codec, text=text, knowledge=KNOWLEDGE, loras=lora_set)
+    return dit, lora_set
 
 
 def _codec(files: WanFiles, device: torch.device, dtype: torch.dtype) -> WanVae | TaeCodec:

@@ -1,0 +1,246 @@
+"""Ranks of one pipeline: the leader starts them, and what each process of them does.
+
+Before any weights load, every rank looks whether it could: its device, its files, its versions.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+
+from streamgen.clock import MonotonicClock
+from streamgen.diffusion.noise import NoiseSource
+from streamgen.engine.pipeline import PipelinedExecutor
+from streamgen.engine.rank import RankStage, run_batches
+from streamgen.engine.recipe import Recipe
+from streamgen.engine.slots import DenoiseSlots
+from streamgen.errors import ConfigError, RankLostError
+from streamgen.ops.backend import Backend, choose_backend
+from streamgen.parallel.group import RankGroup
+from streamgen.parallel.member import Member
+from streamgen.parallel.partition import Layout, make_layout
+from streamgen.parallel.ring import LOOPBACK, join_ring, leave_ring, open_store
+from streamgen.serving.build import Pipeline
+from streamgen.serving.stages import StagePlan, build_stage, check_files
+
+logger = logging.getLogger(__name__)
+
+MAX_RANKS = 64
+MAX_RESTARTS = 3  # in RESTART_WINDOW_S; more is no accident
+RESTART_WINDOW_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class RankJob:
+    """Everything that a rank must know; sent once."""
+
+    plan: StagePlan
+    layout: Layout
+    noise: NoiseSource
+    device: str
+    dtype: str
+    num_threads: int
+    sessions: int
+    store: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A rank could do its job."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """All ranks could: load weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A rank has loaded its part and met the others."""
+
+
+class Ranks:
+    """The processes of one pipeline: started, watched, started again, ended by this one.
+
+    `gpus` counts ranks; on a CPU they are processes that share its cores. `split` is "layers"
+    (each has some blocks), "steps" (each has some passes of the ladder), or the ranks of each group
+    of steps, as "2+1".
+    """
+
+    def __init__(self, gpus: int, split: str, *, noise: NoiseSource) -> None:
+        if not 2 <= gpus <= MAX_RANKS:
+            raise ConfigError(f"{gpus} GPUs are not in 2 to {MAX_RANKS}; leave it out for one")
+        self._num_ranks = gpus
+        self._split = split
+        self._noise = noise
+        self._clock = MonotonicClock()
+        self._executor: PipelinedExecutor | None = None
+        self._restarts_s: deque[float] = deque(maxlen=MAX_RESTARTS)
+
+    @property
+    def executor(self) -> PipelinedExecutor:
+        assert self._executor is not None, "the pipeline has not been built"
+        return self._executor
+
+    def make_executor(self, plan: StagePlan, backend: Backend) -> PipelinedExecutor:
+        """Start all ranks and wait until they are ready for work.
+
+        Raises ConfigError or CheckpointError, before weights load, if a rank could not work.
+        """
+        layout = make_layout(
+            self._split,
+            self._num_ranks,
+            num_blocks=plan.facts.num_blocks,
+            num_passes=plan.recipe.num_passes,
+        )
+        if len(layout.groups) > 1 and plan.recipe.cache.sink_threshold is not None:
+            raise ConfigError(
+                "adaptive sinks are chosen where their blocks are and cannot be divided by steps; "
+                'divide by layers or set cache.sink_kind = "fixed"'
+            )
+        if plan.config.speed.compile or plan.config.speed.linears != "full":
+            raise ConfigError(
+                "speed.compile and 8-bit speed.linears are for one process; leave them out with "
+                "several GPUs"
+            )
+        logger.info("%s", layout)
+
+        def launch() -> RankGroup:
+            return self._launch(plan, backend, layout)
+
+        self._executor = PipelinedExecutor(layout, launch, self._clock, device=backend.device)
+        return self._executor
+
+    def tick(self, pipeline: Pipeline) -> bool:
+        """A tick of the engine; if a rank is lost, every stream goes on from its last pictures.
+
+        Raises RankLostError if that happens too often.
+        """
+        try:
+            return pipeline.engine.tick()
+        except RankLostError as lost:
+            self.restart(lost)
+            pipeline.engine.recover(pipeline.noise)
+            return True
+
+    def restart(self, lost: RankLostError) -> None:
+        """Start all ranks anew after one was lost; raises `lost` if that happens too often."""
+        now_s = self._clock.now()
+        is_often = len(self._restarts_s) == MAX_RESTARTS
+        if is_often and now_s - self._restarts_s[0] < RESTART_WINDOW_S:
+            raise lost
+        self._restarts_s.append(now_s)
+        logger.warning("%s; all ranks start anew", str(lost).partition(";")[0])
+        self.executor.restart()
+
+    def close(self) -> None:
+        """End all ranks; twice does no harm."""
+        if self._executor is not None:
+            self._executor.close()
+
+    def _launch(self, plan: StagePlan, backend: Backend, layout: Layout) -> RankGroup:
+        store = self._store = open_store(LOOPBACK)  # NCCL comes back to it when a route is new
+        config = plan.config
+        job = RankJob(
+            plan=plan,
+            layout=layout,
+            noise=self._noise,
+            device=backend.device.type,
+            dtype=str(backend.dtype).removeprefix("torch."),
+            num_threads=config.model.num_threads or max(1, _num_cores() // self._num_ranks),
+            sessions=config.engine.sessions,
+            store=(LOOPBACK, store.port),
+        )
+        group = RankGroup(self._num_ranks, self._clock)
+        try:
+            group.start(range(self._num_ranks), run_rank)
+            group.gather()
+            group.broadcast(job)
+            self._hear_all(group, Checked)
+            group.broadcast(Load())
+            self._hear_all(group, Ready)
+            group.watch()
+        except BaseException:
+            group.kill()
+            raise
+        return group
+
+    def _hear_all(self, group: RankGroup, kind: type[Checked] | type[Ready]) -> None:
+        for _ in range(self._num_ranks):
+            rank, message = group.receive()
+            assert isinstance(message, kind), f"rank {rank} said {message}"
+
+
+def run_rank(member: Member) -> None:
+    """The life of one rank: check, load, meet the others, run batches."""
+    job = member.receive()
+    if job is None:
+        return
+    assert isinstance(job, RankJob)
+    backend = _backend(job, member.rank)
+    check_files(job.plan)
+    member.send(Checked(str(backend.device)))
+    if member.receive() is None:
+        return
+    plan, layout = job.plan, job.layout
+    stage = build_stage(
+        plan,
+        backend,
+        layout.blocks(member.rank),
+        rows_of_rank(plan.recipe, layout, member.rank) * job.sessions,
+    )
+    ring = join_ring(
+        member.rank, layout, store=job.store, device=backend.device, dtype=backend.dtype
+    )
+    facts = plan.facts
+    rank_stage = RankStage(
+        member.rank,
+        layout,
+        stage,
+        DenoiseSlots(facts, job.noise),
+        ring,
+        MonotonicClock(),
+        latent_shape=(facts.latent_channels, plan.latent_height, plan.latent_width),
+    )
+    member.send(Ready())
+    run_batches(member, rank_stage)
+    leave_ring(ring)
+
+
+def rows_of_rank(recipe: Recipe, layout: Layout, rank: int) -> int:
+    """Cache rows of one session that the passes of a rank work in."""
+    passes = layout.groups[layout.place(rank)[0]].passes
+    return len(
+        {
+            recipe.cache_row(step, is_negative)
+            for step in passes
+            for is_negative in ((False, True) if recipe.has_negative(step) else (False,))
+        }
+    )
+
+
+def _backend(job: RankJob, rank: int) -> Backend:
+    """This rank's own device; ConfigError if there is none for it."""
+    backend = choose_backend(job.device, job.dtype, job.num_threads)
+    if backend.device.type != "cuda":
+        return backend
+    num_devices = torch.cuda.device_count()
+    if rank >= num_devices:
+        raise ConfigError(
+            f"there is no GPU for this rank, the machine has {num_devices}; ask for at most "
+            f"{num_devices}"
+        )
+    torch.cuda.set_device(rank)
+    return Backend(torch.device("cuda", rank), backend.dtype, backend.operations)
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,111 @@
+"""One rank's part of a model: blocks, and a cache for them. Settings only pass through here."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamgen.cache.adaptive import AdaptiveSinks
+from streamgen.cache.kv import CacheShape, KVCache
+from streamgen.config.schema import StreamConfig
+from streamgen.engine.recipe import Recipe
+from streamgen.engine.stage import Stage
+from streamgen.errors import CapacityError, CheckpointError
+from streamgen.models.base import DiTFacts
+from streamgen.models.registry import load_bundle
+from streamgen.models.wan.bundle import load_wan_dit
+from streamgen.ops.backend import Backend
+from streamgen.ops.rope import TokenGrid
+from streamgen.serving.model_files import wan_files
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """What a rank builds its stage from; goes to other processes."""
+
+    config: StreamConfig
+    recipe: Recipe
+    facts: DiTFacts
+    latent_height: int
+    latent_width: int
+
+
+def build_stage(plan: StagePlan, backend: Backend, blocks: range, num_rows: int) -> Stage:
+    """Load some blocks of the DiT, and nothing else, with a cache of so many rows of their own.
+
+    Raises as `build_pipeline` does.
+    """
+    config = plan.config
+    device, dtype = backend.device, backend.dtype
+    loras = None
+    if config.wan is None:
+        dit = load_bundle(
+            config.family, config.model.weights, device=device, dtype=dtype, blocks=blocks
+        ).dit
+    else:
+        files = wan_files(config.model, config.wan)
+        dit, loras = load_wan_dit(files, device=device, dtype=dtype, blocks=blocks)
+    dit.use(backend.operations)
+    grid = dit.grid(plan.latent_height, plan.latent_width)
+    cache = make_cache(dit.facts, plan.recipe, backend, grid, num_rows, blocks)
+    return Stage(dit, cache, device=device, blocks=blocks, loras=loras)
+
+
+def check_files(plan: StagePlan) -> None:
+    """CheckpointError if this machine lacks a file that `build_stage` reads; reads none."""
+    model = plan.config.model
+    if plan.config.wan is not None:
+        wan_files(model, plan.config.wan)
+    elif model.weights != "package" and not Path(model.weights).expanduser().exists():
+        raise CheckpointError(f"{model.weights} is not there; copy it to every machine")
+
+
+def make_cache(
+    facts: DiTFacts,
+    recipe: Recipe,
+    backend: Backend,
+    grid: TokenGrid,
+    num_rows: int,
+    blocks: range,
+) -> KVCache:
+    shape = CacheShape(
+        num_layers=len(blocks),
+        num_rows=num_rows,
+        num_cells=recipe.sinks + recipe.ring,
+        num_heads=facts.num_heads,
+        head_dim=facts.head_dim,
+        grid=grid,
+    )
+    size_gb = shape.size_bytes(backend.dtype) / 1e9
+    logger.info("KV cache: %d rows, %.3f GB", num_rows, size_gb)
+    try:
+        return KVCache(
+            shape,
+            recipe.positions,
+            device=backend.device,
+            dtype=backend.dtype,
+            operations=backend.operations,
+            moves_sinks=recipe.cache.moves_sinks,
+            adaptive=_adaptive_sinks(recipe, shape, backend),
+        )
+    except (MemoryError, RuntimeError) as error:
+        raise CapacityError(
+            f"the KV cache needs {size_gb:.1f} GB for {num_rows} rows and there is not so much; "
+            f"lower engine.sessions or cache.ring"
+        ) from error
+
+
+def _adaptive_sinks(recipe: Recipe, shape: CacheShape, backend: Backend) -> AdaptiveSinks | None:
+    if recipe.cache.sink_threshold is None:
+        return None
+    return AdaptiveSinks(
+        sinks=recipe.sinks,
+        ring=recipe.ring,
+        threshold=recipe.cache.sink_threshold,
+        num_layers=shape.num_layers,
+        num_rows=shape.num_rows,
+        device=backend.device,
+    )

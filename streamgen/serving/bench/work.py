@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from streamgen.models.base import CausalDiT
+from streamgen.models.quantised import Fp8Linear
 from streamgen.serving.bench.machine import Peaks
 
 ONCE_A_PROMPT = ("cross_attn.k", "cross_attn.v")  # not in a tick
@@ -47,8 +48,10 @@ def _tick_weights(dit: nn.Module) -> tuple[int, int]:
     """Numbers of weights that every token meets, and their bytes."""
     count, num_bytes = 0, 0
     for name, module in dit.named_modules():
-        weight = getattr(module, "weight", None)
-        is_used = isinstance(module, nn.Linear | nn.Conv3d) and not name.endswith(ONCE_A_PROMPT)
+        weight = module.weight_OI if isinstance(module, Fp8Linear) else None
+        if isinstance(module, nn.Linear | nn.Conv3d):
+            weight = module.weight
+        is_used = not name.endswith(ONCE_A_PROMPT)
         if (
             is_used
             and not name.startswith((*ONCE_A_FRAME, "text_embedding"))

@@ -7,6 +7,7 @@ import pytest
 
 from streamgen.clock import MonotonicClock
 from streamgen.errors import ConfigError
+from streamgen.models.quantised import Linears, quantise_linears
 from streamgen.serving.bench.machine import Peaks
 from streamgen.serving.bench.measure import Case, Effort, Facts, Runner
 from streamgen.serving.bench.report import BenchOptions, compared_with, rows_of, run_bench
@@ -53,6 +54,15 @@ def test_work_is_counted_from_the_weights() -> None:
     assert work.num_bytes == 4 * (2 * a_block + outside) + 4 * 2 * 2 * window * dim
     assert work.limit_s(Peaks(tflops=1e-6, gb_per_s=1e9)) == work.flops / 1e6
     assert work.limit_s(Peaks(tflops=1e9, gb_per_s=1e-6)) == work.num_bytes / 1e3
+
+
+def test_linears_in_8_bits_are_the_same_work_in_fewer_bytes() -> None:
+    model = small_dit()
+    before = forward_work(model, rows=1, query_tokens=4, window_tokens=16)
+    quantise_linears(model, Linears.FP8)
+    after = forward_work(model, rows=1, query_tokens=4, window_tokens=16)
+    assert after.flops == before.flops
+    assert after.num_bytes < before.num_bytes
 
 
 @pytest.mark.parametrize("preset", ["tiny-cpu", "tiny-cpu-v2v"])

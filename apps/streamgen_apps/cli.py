@@ -13,6 +13,7 @@ from streamgen_apps.bench_options import add_bench_options
 from streamgen_apps.input_options import INPUTS, add_input_options
 from streamgen_apps.models import add_models
 from streamgen_apps.output_options import OUTPUTS, add_output_options
+from streamgen_apps.simulate import add_simulate
 
 STANDARD_OUTPUT = 1  # file descriptor
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it: 128 + SIGINT
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="for a program to read")
     doctor.set_defaults(command=_doctor)
+    add_simulate(commands)
     presets = commands.add_parser("presets", help="list the presets and what they are for")
     presets.set_defaults(command=_presets)
     return parser

@@ -179,7 +179,7 @@ class NoiseControlConfig:
 class EngineConfig:
     """How work is scheduled, for how many sessions, and how far generation may run ahead."""
 
-    policy: Literal["stream_batch", "sequential"]  # which chunks take which step in a tick
+    policy: Literal["stream_batch", "sequential", "slo_aware"]  # which chunks run in a tick
     sessions: int  # sessions that cache rows are reserved for, 1 to 1024
     seed: int  # of all noise, 0 to 2**63 - 1
     output_queue_clips: int  # finished clips that may wait for the sink, 1 to 1024
@@ -203,6 +203,28 @@ class PromptsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """What each session is promised with engine.policy = "slo_aware", and accepts on the way down.
+
+    The one section that may be left out, or hold only some of its keys.
+    """
+
+    first_frame_s: float = 5.0  # from opening a session to its first picture, 0.001 to 3600
+    latency_s: float = 0.0  # of a live input, from capture to hand-over, 0 to 3600; 0: none asked
+    weight: float = 1.0  # 1 to 100; a heavier session goes down the ladder later
+    min_steps: int = 1  # fewest denoise steps accepted, 0 to 1000; 0: no fewer than the preset's
+    min_fps: float = 0.0  # lowest rate of drawn pictures accepted, 0 to 240; 0: picture.fps
+    accepts_still: bool = False  # whether still clips of a live input may be held undrawn
+
+    def __post_init__(self) -> None:
+        _check_range("service.first_frame_s", self.first_frame_s, 0.001, 3600)
+        _check_range("service.latency_s", self.latency_s, 0, 3600)
+        _check_range("service.weight", self.weight, 1, 100)
+        _check_range("service.min_steps", self.min_steps, 0, 1000)
+        _check_range("service.min_fps", self.min_fps, 0, 240)
+
+
+@dataclass(frozen=True, slots=True)
 class StreamConfig:
     """Everything that `serving.build` needs to know to make one pipeline."""
 
@@ -218,6 +240,7 @@ class StreamConfig:
     wan: WanFilesConfig | None = None  # for family "wan" only, which needs it
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     speed: SpeedConfig = SETTLED_BY_HARDWARE  # may be left out: the hardware settles it
+    service: ServiceConfig = field(default_factory=ServiceConfig)
 
     def __post_init__(self) -> None:
         if not self.description.strip():
@@ -239,6 +262,7 @@ class StreamConfig:
                 'leave it out or set denoise.guidance = "full" and a guidance_scale',
             )
         self._check_cache_fits_chunks()
+        self._check_service()
         self._check_start()
 
     def _check_cache_fits_chunks(self) -> None:
@@ -266,6 +290,27 @@ class StreamConfig:
                 self.cache.first_chunk,
                 "has no effect with a single step in denoise.timesteps",
                 'set it to "together"',
+            )
+
+    def _check_service(self) -> None:
+        if self.engine.policy != "slo_aware" and self.service != ServiceConfig():
+            raise ConfigError(
+                f'[service] has no effect with engine.policy = "{self.engine.policy}"; '
+                f'leave it out or set engine.policy = "slo_aware"'
+            )
+        if self.service.min_fps > self.picture.fps:
+            raise _wrong(
+                "service.min_fps",
+                self.service.min_fps,
+                f"is above picture.fps = {self.picture.fps:g}",
+                "lower it",
+            )
+        if self.service.latency_s and self.task == "text-to-video":
+            raise _wrong(
+                "service.latency_s",
+                self.service.latency_s,
+                'has no effect with task = "text-to-video", must be 0',
+                "set it to 0",
             )
 
     def _check_start(self) -> None:

@@ -28,19 +28,21 @@ from streamgen.engine.batch import (
 )
 from streamgen.engine.delivery import Delivery
 from streamgen.engine.executor import Executor
+from streamgen.engine.governing import Desk
 from streamgen.engine.meters import ServiceMeters
 from streamgen.engine.prompt_book import PromptBook
 from streamgen.engine.recipe import Recipe, rungs_of
 from streamgen.engine.recovery import go_on_from_past
 from streamgen.engine.rungs import change_rung
 from streamgen.engine.session import ChunkStarter, ClipDecoder, GradedStarter, Session
+from streamgen.engine.terms import NO_TERMS, ServiceTerms
 from streamgen.errors import CapacityError, StreamGenError
 from streamgen.metrics.export import Metrics
 from streamgen.metrics.trace import Span, Trace
+from streamgen.scheduling.capacity import Governor
 from streamgen.scheduling.latency import LatencyModel
 from streamgen.scheduling.plan import Drop, Pass, Plan, SessionView, View, rows_of_a_batch
 from streamgen.scheduling.policy import Policy
-from streamgen.scheduling.service import Quality, ServiceLevel
 from streamgen.types import PromptId, SessionId
 
 if TYPE_CHECKING:
@@ -67,8 +69,11 @@ class Engine:
         clock: Clock,
         metrics: Metrics,
         trace: Trace | None = None,
+        governor: Governor | None = None,
     ) -> None:
-        """`max_rows` bounds the rows of one forward; `trace` takes what each tick did."""
+        """`max_rows` bounds the rows of one forward; `trace` takes what each tick did; a
+        `governor` admits sessions with an offer, and chooses their rungs.
+        """
         self._executor = executor
         self._policy = policy
         self._row_pool = rows
@@ -84,6 +89,7 @@ class Engine:
         self._meters = ServiceMeters(metrics)
         self._trace = trace or Trace(clock, capacity=0)
         self._delivery = Delivery(clock, self._latency, self._meters, self._trace)
+        self._desk = None if governor is None else Desk(governor, self._latency, self._meters)
         self._deciding_s = metrics.summary(
             "streamgen_scheduling_seconds", "Seconds of a tick that deciding took."
         )
@@ -94,6 +100,11 @@ class Engine:
     @property
     def latency(self) -> LatencyModel:
         return self._latency
+
+    @property
+    def trace(self) -> Trace:
+        """What the newest ticks did, for whoever writes it to a file."""
+        return self._trace
 
     @property
     def meters(self) -> ServiceMeters:
@@ -132,14 +143,9 @@ class Engine:
         prompt: PromptId,
         negative_prompt: PromptId,
         max_waiting_clips: int,
-        service: ServiceLevel | None = None,
-        frame_s: float = 0.0,
-        ladder: tuple[Quality, ...] = (),
-        rung: int = 0,
+        terms: ServiceTerms = NO_TERMS,
     ) -> Session:
-        """Begin a session, with a service level at a rung of its quality ladder.
-
-        `frame_s` is how long a picture is shown, for sessions with a service level.
+        """Begin a session; with an offer in its `terms` the governor says on which rung.
 
         Raises CapacityError if the cache rows that it needs are taken or a pass of it would never
         fit into a forward, ValueError if a prompt is gone, and what `make_starter` raises; whatever
@@ -150,7 +156,9 @@ class Engine:
                 f"a guided pass takes {recipe.max_pass_rows} rows, a forward has {self._max_rows}; "
                 f"allow more rows in a forward or set guidance mode none or self"
             )
-        rungs = rungs_of(recipe, ladder)
+        rungs, rung = rungs_of(recipe, terms.ladder), 0
+        if terms.offer is not None and self._desk is not None:
+            rung = self._desk.admit(self._clock.now(), terms.offer, self._sessions.values()).rung
         if rungs:
             recipe = rungs[rung].recipe
         cache_rows = self._row_pool.lease(recipe.num_cache_rows)
@@ -172,8 +180,7 @@ class Engine:
             max_waiting_clips=max_waiting_clips,
             depth=self._executor.stages,
             opened_s=self._clock.now(),
-            service=service,
-            frame_s=frame_s,
+            terms=terms,
             rungs=rungs,
             rung=rung,
             wanted_rung=rung,
@@ -197,6 +204,8 @@ class Engine:
         """End a session at once; its cache rows are free for the next."""
         del self._sessions[session.id]
         self._row_pool.release(session.cache_rows)
+        if self._desk is not None:
+            self._desk.left(self._clock.now(), session)
         self._controls.append(SlotsDropped(session.id))
         for prompt in (
             session.prompt,
@@ -222,6 +231,8 @@ class Engine:
         if self._executor.in_flight == self._executor.stages:
             self._retire(self._executor.collect())
         began_s = self._clock.now()
+        if self._desk is not None:
+            self._desk.review(began_s, self._sessions.values())
         self._begin_epochs()
         self._hold_still()
         plan = self._policy.plan(self._view(), self._latency)
@@ -330,6 +341,9 @@ class Engine:
         self._rows_in_flight -= num_rows
         if num_rows == 0:
             return
+        now_s = self._clock.now()
+        began_s = now_s - completed.seconds
+        self._trace.add(Span("denoise", "engine", began_s, now_s, {"rows": num_rows}))
         for timing in completed.timings:
             error = self._latency.denoise.observe(
                 timing.num_frames, timing.seconds, calls=timing.calls

@@ -11,9 +11,10 @@ from streamgen.cache.reanchored import ReanchoredWindow
 from streamgen.engine.batch import Level, Row, SlotKey, Started
 from streamgen.engine.past import PastLatents
 from streamgen.engine.recipe import CacheMode, Recipe, Rung
+from streamgen.engine.terms import NO_TERMS, ServiceTerms
 from streamgen.scheduling.deadlines import Deadlines, SessionReport
 from streamgen.scheduling.plan import Candidate, Pass, SessionView
-from streamgen.scheduling.service import Quality, ServiceLevel
+from streamgen.scheduling.service import Quality
 from streamgen.types import Clip, PromptId, SessionId
 
 if TYPE_CHECKING:
@@ -137,11 +138,8 @@ class Session:
     """Finished clips that may wait before no new chunk starts."""
     depth: int  # batches that the executor has in flight at once
     opened_s: float
-    service: ServiceLevel | None = None
-    frame_s: float = 0.0
-    """How long one picture is shown."""
+    terms: ServiceTerms = NO_TERMS
     rungs: tuple[Rung, ...] = ()
-    """Its quality ladder, best first; none for a session whose quality never changes."""
     rung: int = 0
     wanted_rung: int = 0
     """Where it goes as soon as no chunk of it is on the way: an epoch."""
@@ -173,7 +171,9 @@ class Session:
 
     def __post_init__(self) -> None:
         self.live = self.starter if isinstance(self.starter, LiveStarter) else None
-        self.deadlines = Deadlines(self.service, opened_s=self.opened_s, frame_s=self.frame_s)
+        self.deadlines = Deadlines(
+            self.terms.service, opened_s=self.opened_s, frame_s=self.terms.frame_s
+        )
         self.windows = [self.recipe.new_window() for _ in self.cache_rows]
         self.scenes = [0 for _ in self.cache_rows]
         self.past = PastLatents(sinks=self.recipe.sinks, ring=self.recipe.ring)
@@ -210,7 +210,6 @@ class Session:
             candidates=tuple(candidates),
             waiting_due_s=waiting_due_s,
             clip_frames=self.clip_frames,
-            weight=1.0 if self.service is None else self.service.weight,
         )
 
     def begin(self, started: Started, now_s: float) -> None:
@@ -235,7 +234,7 @@ class Session:
         )
         self.last_prompt = self.prompt
         self.clip_frames = max(self.clip_frames, started.num_frames)
-        self.next_pts_s = started.pts_s + started.num_frames * started.repeat * self.frame_s
+        self.next_pts_s = started.pts_s + started.num_frames * started.repeat * self.terms.frame_s
         self.next_chunk += 1
         self.newest_pts_s = started.pts_s
         self.room_since_s = now_s
@@ -286,9 +285,8 @@ class Session:
         return before.next_step > step
 
     def _waiting_due_s(self) -> tuple[float, ...]:
-        if self.service is None or self.service.latency_s is None:
-            return ()
-        if self.live is None:
+        service = self.terms.service
+        if service is None or service.latency_s is None or self.live is None:
             return ()
         captured_s = self.live.waiting_captured_s()
         return tuple(self.deadlines.due_s(captured_s=one, pts_s=0.0) for one in captured_s)

@@ -32,7 +32,7 @@ TRUST_AFTER_S = 30.0  # without misses, after which one step of pessimism is for
 REHEARSED_PERIODS = 8  # of the slowest session
 MAX_REHEARSED_CHUNKS = 600
 WARM_UP_CHUNKS = 2  # of each session, while all begin at once
-COST_STEP = 1.015  # costs are rounded up to powers of it, so that rehearsals can be remembered
+SAME_COSTS = 0.025  # share by which costs may differ and still count as those of the last look
 NUM_REMEMBERED = 512
 DEFAULT_STAY_S = 60.0  # of a session, before one has left
 GOLDEN = (math.sqrt(5) - 1) / 2  # spreads phases evenly, however many there are
@@ -89,10 +89,9 @@ class Capacity:
         if sum(demand.cache_rows for _, demand in demands) > self._cache_rows:
             return False
         demands.sort(key=lambda one: (one[1].period_s, one[1].steps, hash(one)))
-        rounded = _rounded(costs)
-        key = (tuple(demands), rounded)
+        key = (tuple(demands), costs)
         if key not in self._known:
-            self._known[key] = self._rehearse(demands, rounded)
+            self._known[key] = self._rehearse(demands, costs)
             if len(self._known) > NUM_REMEMBERED:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
@@ -180,10 +179,11 @@ class Governor:
         self._history: deque[tuple[float, int, int]] = deque()
         self._trusted_s = 0.0
         self._mean_stay_s = DEFAULT_STAY_S
+        self._costs = Costs(LatencyFit(0.0, 0.0))
 
     def admit(self, now_s: float, offer: Offer, others: Sequence[Offer], costs: Costs) -> Admission:
         """Whether one more session fits beside the others, and at which level of all."""
-        safe = costs.times(MARGIN * ADMIT_MARGIN * self.pessimism)
+        safe = self._steady(costs).times(MARGIN * ADMIT_MARGIN * self.pessimism)
         level = self._capacity.best_level((*others, offer), safe, least=self.level)
         if level is None:
             alone = self._capacity.best_level((offer,), safe)
@@ -213,7 +213,7 @@ class Governor:
         if not offers:
             return self.level
         lowest = max(offer.lowest_level for offer in offers)
-        safe = costs.times(MARGIN * self.pessimism)
+        safe = self._steady(costs).times(MARGIN * self.pessimism)
         if self.level > lowest:
             self._change(now_s, lowest)
         if self.level < lowest and not self._capacity.fits(offers, self.level, safe):
@@ -224,6 +224,13 @@ class Governor:
         elif self.level > 0:
             self._consider_up(now_s, offers, safe)
         return self.level
+
+    def _steady(self, costs: Costs) -> Costs:
+        """The costs of the last look while these hardly differ, so that it is remembered."""
+        before, now = _samples(self._costs), _samples(costs)
+        if any(abs(a - b) > SAME_COSTS * b for a, b in zip(before, now, strict=True)):
+            self._costs = costs
+        return self._costs
 
     def _consider_up(self, now_s: float, offers: Sequence[Offer], safe: Costs) -> None:
         if not self._capacity.fits(offers, self.level - 1, safe.times(UP_MARGIN)):
@@ -260,13 +267,7 @@ class Governor:
             self._trusted_s = now_s
 
 
-def _rounded(costs: Costs) -> Costs:
+def _samples(costs: Costs) -> tuple[float, ...]:
+    """Seconds of small and large pieces of work of every kind."""
     fits = (costs.denoise, costs.encode, costs.decode)
-    rounded = (LatencyFit(_up(fit.fixed_s), _up(fit.per_unit_s)) for fit in fits)
-    return Costs(*rounded, tiny_codec=costs.tiny_codec)
-
-
-def _up(seconds: float) -> float:
-    if seconds <= 1e-9:
-        return 0.0
-    return COST_STEP ** math.ceil(math.log(seconds) / math.log(COST_STEP) - 1e-9)
+    return tuple(fit.fixed_s + fit.per_unit_s * units for fit in fits for units in (1, 8))

@@ -22,7 +22,6 @@ from streamgen.cache.policies import (
     SinkPlace,
     WithinReach,
 )
-from streamgen.cache.rows import RowPool
 from streamgen.cache.window import Positions
 from streamgen.clock import Clock
 from streamgen.config.load import load_file, load_preset
@@ -55,7 +54,7 @@ from streamgen.models.wan.bundle import load_wan
 from streamgen.models.wan.vae_config import WAN_21_VAE
 from streamgen.ops.backend import DTYPES, Backend, choose_backend, free_bytes
 from streamgen.ops.rope import TokenGrid
-from streamgen.scheduling.policy import Policy, Sequential, StreamBatch
+from streamgen.serving.deciding import make_engine
 from streamgen.serving.grid import token_grid
 from streamgen.serving.memory import Memory, check_fits, memory_of
 from streamgen.serving.model_files import WanParts, wan_files, wan_parts
@@ -121,10 +120,8 @@ def build_pipeline(
         )
     else:
         executor = over_ranks(StagePlan(config, recipe, bundle.dit.facts, height, width), backend)
-    engine = Engine(
-        executor, _policy(config), rows=RowPool(num_rows), max_rows=num_rows, clock=clock,
-        metrics=metrics,
-    )  # fmt: skip
+    policy = config.engine.policy
+    engine = make_engine(executor, policy, num_rows=num_rows, clock=clock, metrics=metrics)
     geometry = StreamGeometry(
         codec=bundle.codec.facts,
         latent_height=height,
@@ -367,7 +364,3 @@ def _on_switch(cache: CacheConfig) -> OnSwitch:
             return Flush(cache.flush_keeps)
         case "recache":
             return Recache()
-
-
-def _policy(config: StreamConfig) -> Policy:
-    return StreamBatch() if config.engine.policy == "stream_batch" else Sequential()

@@ -22,6 +22,7 @@ from streamgen.media.reader import SourceReader
 from streamgen.media.source import FrameSource
 from streamgen.models.bundle import ModelBundle
 from streamgen.ops.blending import Blend
+from streamgen.scheduling.service import ServiceLevel
 from streamgen.serving.build import (
     Pipeline,
     build_pipeline,
@@ -31,6 +32,7 @@ from streamgen.serving.build import (
 )
 from streamgen.serving.prompts import PromptShelf
 from streamgen.serving.ranks import Ranks
+from streamgen.serving.service import terms
 from streamgen.types import PictureSize, PromptId, SessionId
 
 QUEUE_CLIPS = 4  # clips of a file that may wait
@@ -105,29 +107,23 @@ class Host:
         self,
         prompt: str,
         *,
-        source: FrameSource | None = None,
-        seed: int | None = None,
-        max_frames: int | None = None,
-        strength: float | None = None,
-        fit: Fit = Fit.CROP,
-        opening: Opening | None = None,
-        mirrored: bool = False,
-    ) -> OpenSession:
+        source: FrameSource | None = None, seed: int | None = None,
+        max_frames: int | None = None, strength: float | None = None, fit: Fit = Fit.CROP,
+        opening: Opening | None = None, mirrored: bool = False,
+        service: ServiceLevel | None = None,
+    ) -> OpenSession:  # fmt: skip
         """Begin a session that follows a prompt, and a source where the preset takes video.
 
-        A text-to-video session may go on from an `opening` (streamgen.serving.opening).
-
-        `seed` defaults to the preset's; `max_frames` ends a text-to-video session; `strength` in
-        [0, 1] says how far video-to-video may leave its input; `fit` and `mirrored` say how its
-        pictures are brought to the stream's size. Raises ConfigError or CapacityError; the source
-        is closed then, too.
+        Text-to-video may go on from an `opening`; `seed` defaults to the preset's; `max_frames`
+        ends it; `strength` in [0, 1] says how far video-to-video may leave its input; `fit` and
+        `mirrored` say how pictures are brought to the stream's size; `service` replaces the
+        preset's. Raises ConfigError or CapacityError; the source is closed then, too.
         """
         try:
             if max_frames is not None and max_frames < 1:
                 raise ConfigError(f"{max_frames} frames are no video; ask for at least 1")
-            reader, queue = self._reader(
-                source, Framing(self.picture_size, fit=fit, mirrored=mirrored)
-            )
+            framing = Framing(self.picture_size, fit=fit, mirrored=mirrored)
+            reader, queue = self._reader(source, framing)
             recipe = self.pipeline.recipe
             if opening is not None:
                 if queue is not None:
@@ -137,7 +133,7 @@ class Host:
                     )
                 recipe = recipe.opening_with(opening.num_frames)
             session = self._open_session(
-                prompt, queue, seed, max_frames, strength, recipe, opening=opening
+                prompt, queue, seed, max_frames, strength, recipe, opening=opening, service=service
             )
         except BaseException:
             if source is not None:
@@ -157,6 +153,7 @@ class Host:
         strength: float | None = None,
         steps: int | None = None,
         max_waiting_clips: int = 1,
+        service: ServiceLevel | None = None,
     ) -> OpenSession:
         """Begin a session whose pictures, of the stream's size, somebody else puts into `queue`.
 
@@ -168,10 +165,10 @@ class Host:
             raise ConfigError("this preset restyles video and there is none; choose another preset")
         if queue is not None and not self.takes_video:
             raise ConfigError("this preset makes video from text; choose one that takes video")
-        recipe = recipe_with_steps(self.pipeline, steps)
         session = self._open_session(
-            prompt, queue, seed, None, strength, recipe, max_waiting_clips=max_waiting_clips
-        )
+            prompt, queue, seed, None, strength, recipe_with_steps(self.pipeline, steps),
+            max_waiting_clips=max_waiting_clips, service=service,
+        )  # fmt: skip
         self._open[session.id] = OpenSession(session, None, queue)
         return self._open[session.id]
 
@@ -322,6 +319,7 @@ class Host:
         *,
         opening: Opening | None = None,
         max_waiting_clips: int | None = None,
+        service: ServiceLevel | None = None,
     ) -> Session:
         pipeline = self.pipeline
         chosen_seed = pipeline.config.engine.seed if seed is None else seed
@@ -341,6 +339,7 @@ class Host:
             prompt=prompt_id,
             negative_prompt=prompt_id if self._negative is None else self._negative,
             max_waiting_clips=max_waiting_clips or pipeline.config.engine.output_queue_clips,
+            terms=terms(pipeline, service, recipe, queue),
         )
         self.prompts.opened(session, prompt)
         return session

@@ -1,0 +1,95 @@
+"""Service levels of a pipeline's sessions: what settings ask for, what the engine is told."""
+
+from __future__ import annotations
+
+from streamgen.engine.governing import offer_of
+from streamgen.engine.recipe import Recipe
+from streamgen.engine.terms import ServiceTerms
+from streamgen.media.frame_queue import FrameQueue, LiveFrameQueue
+from streamgen.scheduling.service import (
+    PipelineFacts,
+    ServiceLevel,
+    check_service,
+    quality_ladder,
+)
+from streamgen.serving.build import Pipeline
+
+
+def pipeline_facts(pipeline: Pipeline, recipe: Recipe) -> PipelineFacts:
+    """What service levels of sessions of a recipe are measured by."""
+    return PipelineFacts(
+        fps=pipeline.config.picture.fps,
+        num_steps=recipe.num_steps,
+        clip_frames=pipeline.geometry.num_pixel_frames(recipe, 1),
+        takes_video=pipeline.config.task == "video-to-video",
+    )
+
+
+def preset_service(pipeline: Pipeline, *, is_live: bool) -> ServiceLevel | None:
+    """The service level of the settings, for sessions that ask for none; only under "slo_aware".
+
+    A latency concerns live inputs only: a file is played without stalls.
+    """
+    config = pipeline.config
+    if config.engine.policy != "slo_aware":
+        return None
+    asked = config.service
+    latency_s = asked.latency_s if is_live and asked.latency_s else None
+    return ServiceLevel(
+        fps=config.picture.fps,
+        first_frame_s=asked.first_frame_s,
+        latency_s=latency_s,
+        weight=asked.weight,
+        min_steps=min(asked.min_steps, len(config.denoise.timesteps)),
+        min_fps=asked.min_fps,
+        accepts_still=asked.accepts_still and latency_s is not None,
+    )
+
+
+def terms(
+    pipeline: Pipeline, service: ServiceLevel | None, recipe: Recipe, queue: FrameQueue | None
+) -> ServiceTerms:
+    """What follows from a service level, or from that of the settings if there is none.
+
+    Raises ConfigError if it could never be kept.
+    """
+    if service is None:
+        service = preset_service(pipeline, is_live=isinstance(queue, LiveFrameQueue))
+    if service is None:
+        return ServiceTerms()
+    facts = pipeline_facts(pipeline, recipe)
+    check_service(service, facts)
+    ladder = quality_ladder(service, facts)
+    if queue is not None:  # a chunk at a lower rate takes more pictures, which must find room
+        ladder = tuple(
+            one for one in ladder if one.rate_divisor * facts.clip_frames <= queue.capacity
+        )
+    if service.latency_s is not None:
+        ladder = tuple(
+            one for one in ladder
+            if (one.rate_divisor * facts.clip_frames - 1) / facts.fps < service.latency_s
+        )  # fmt: skip
+    offer = offer_of(recipe, service, ladder, facts)
+    return ServiceTerms(service, ladder, offer, 1.0 / facts.fps)
+
+
+def latency_lines(pipeline: Pipeline) -> list[str]:
+    """What the engine's latency model has learned, a line for each kind of work."""
+    model = pipeline.engine.latency
+    kinds = (
+        ("encode", "picture", model.encode),
+        ("denoise", "latent frame and step", model.denoise),
+        ("decode", "picture", model.decode),
+    )
+    lines: list[str] = []
+    for name, unit, work in kinds:
+        if not work.num_observed:
+            lines.append(f"{name}: nothing measured")
+            continue
+        fit = work.fit()
+        lines.append(
+            f"{name}: {1e3 * fit.fixed_s * work.drift:.2f} ms a call + "
+            f"{1e3 * fit.per_unit_s * work.drift:.2f} ms a {unit}, "
+            f"error {100 * work.error:.0f} % over {work.num_observed} measurements"
+        )
+    return lines

@@ -7,7 +7,8 @@ by each other one. A controller is good if light does not move it, if it agrees 
 one where there is no light to take off, and if it finds the cuts and nothing else.
 
 Pictures: the tiny model restyles spliced clips as it is and beginning anew at the cut; edges of
-what it draws are compared with those of the new scene, and of the old one, which must not show.
+what it draws are compared with those of the new scene, and of the old one, which must not show, and
+its first colours with its later ones.
 
 Writes benchmarks/noise-control.json and contact sheets.
 """
@@ -163,6 +164,11 @@ def agreement(one: Pixels, two: Pixels) -> float:
     return float(np.corrcoef(edges(one), edges(two))[0, 1])
 
 
+def colour_cast(early: Pixels, late: Pixels) -> float:
+    """How far the mean colours of some frames lie apart, in grey levels."""
+    return float(np.abs(early.mean(axis=(0, 1, 2)) - late.mean(axis=(0, 1, 2))).mean())
+
+
 def restyle(kind: str, clip: Pixels, prompt: str) -> Pixels:
     with (
         Host("tiny-cpu-v2v", overrides=[f"noise_control.kind={kind}"]) as host,
@@ -175,7 +181,7 @@ def measure_pictures(
     clips: dict[str, Pixels], kinds: list[str], sheets: Path | None
 ) -> dict[str, object]:
     """Mean edge agreement of the first frames after a cut with the new scene, and with the old."""
-    scores: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in kinds}
+    scores: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in kinds}
     names = list(clips)
     for one, two in zip(names, names[1:] + names[:1], strict=True):
         spliced = np.concatenate([clips[one][: 6 * CHUNK], clips[two][: 6 * CHUNK]])
@@ -189,12 +195,18 @@ def measure_pictures(
                     float(np.mean([agreement(frames[at], spliced[at]) for at in early])),
                     float(np.mean([agreement(frames[at], old) for at in early])),
                     float(np.mean([agreement(frames[at], spliced[at]) for at in late])),
+                    colour_cast(frames[cut : cut + CHUNK], frames[late.start : late.stop]),
                 )
             )
         shown = [Row("input", spliced[cut - 4 : cut + 12])]
         shown += [Row(kind, frames[cut - 4 : cut + 12]) for kind, frames in drawn.items()]
         write_sheet(sheets, f"cut-{one}-{two}", shown)
-    labels = ("new scene, 8 frames after the cut", "old scene, the same frames", "new scene, later")
+    labels = (
+        "edges of the new scene, 8 frames after the cut",
+        "edges of the old scene, the same frames",
+        "edges of the new scene, later",
+        "colour cast of the first 4 frames against later ones, grey levels",
+    )
     return {
         kind: {
             label: round(float(np.mean(column)), 3)

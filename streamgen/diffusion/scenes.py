@@ -22,9 +22,8 @@ MAX_SHIFT = 8  # pixels of the thumbnail by which a pan may have moved the pictu
 SHIFT_STEP = 2
 SATURATED = 0.95  # beyond it, pixels in [-1, 1] are clipped and say nothing about light
 MIN_CONTRAST = 0.04  # standard deviation of luma below which there are no shapes to compare
-# Of 8 clips at 16 frames/s, neighbours in a scene correlate at 0.54 or more wherever colours
-# differ as below; 90 % of 168 random pairs across clips at 0.41 or less, and 95 % of those differ
-# in colours by 0.38 or more (benchmarks/noise-control.json).
+# With these two, 29 of 30 splices between six real clips at 16 frames/s are found, and in their 356
+# frames the two cuts that are there and no other (benchmarks/noise-control.json).
 SAME_SHAPES = 0.5  # correlation of luma, at the best shift, from which on it is one scene
 SAME_COLOURS = 0.15  # share of pixels in other colour bins up to which it is one scene
 COLOUR_BINS = 6  # a colour

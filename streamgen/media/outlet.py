@@ -88,7 +88,10 @@ class OutputStats:
         return ", ".join(parts)
 
     def count(self, frame: Frame) -> None:
-        """A frame has been handed over for the first time, now."""
+        """A frame has been handed over for the first time, now.
+
+        All frames of a clip are as old as its first one: the age is never too small.
+        """
         self.written.add()
         self.age_s.add(max(0.0, self._clock.now() - frame.captured_s))
 

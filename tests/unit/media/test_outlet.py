@@ -237,3 +237,25 @@ def test_a_sink_that_opens_with_nobody_there_is_not_back() -> None:
     assert (rig.stats.failures.value, rig.stats.reopened.value) == (1, 0)
     gaps_s = [later - earlier for earlier, later in pairwise(opened_s[1:])]
     assert gaps_s[-1] > 10 * gaps_s[0] > 10.0
+
+
+@pytest.mark.parametrize("made_fps", [5.0, 16.0])
+def test_the_age_of_frames_does_not_grow_in_ten_minutes(made_fps: float) -> None:
+    """Chunks of 4 as a slow model makes them, 30 frames/s to show: what is shown in the last minute
+    is no older than in the second one, and younger than two chunks."""
+    clock = SimulatedClock()
+    sink = RecordingSink(clock)
+    rig = Rig(lambda: sink, clock)
+    rig.run(600.0, even(600.0, CHUNK / made_fps))
+
+    def oldest_s(begin_s: float, end_s: float) -> float:
+        seen: set[int] = set()
+        ages_s: list[float] = []
+        for time_s, frame in sink.shown:
+            if begin_s <= time_s < end_s and id(frame.pixels) not in seen:
+                ages_s.append(time_s - frame.captured_s)
+            seen.add(id(frame.pixels))
+        return max(ages_s)
+
+    assert oldest_s(540.0, 600.0) <= oldest_s(60.0, 120.0) + 1 / 30
+    assert oldest_s(540.0, 600.0) < 0.1 + 2 * CHUNK / made_fps

@@ -29,6 +29,8 @@ class Entry:
     """One latent frame in one layer, its key unrotated."""
 
     frame: int
+    position: int
+    """Where it stood when it was written; sinks with places of their own stay there."""
     k_SNE: Tensor
     v_SNE: Tensor
 
@@ -62,8 +64,10 @@ class ListKV:
         self.ring = self.ring[len(self.ring) - min(num_kept, len(self.ring)) :]
 
     def attend(self, q_BLNE: Tensor, k_BLNE: Tensor, v_BLNE: Tensor) -> Tensor:
+        if self.doing == "chunk":
+            self._refresh()
         new = [
-            Entry(frame, k_SNE, v_SNE)
+            Entry(frame, frame - self.set_back * (frame >= self._recipe.sinks), k_SNE, v_SNE)
             for frame, k_SNE, v_SNE in zip(
                 self.frames,
                 k_BLNE[0].split(GRID.num_tokens),
@@ -100,16 +104,20 @@ class ListKV:
                 keep = policy.decay
                 sink.k_SNE = keep * sink.k_SNE + (1 - keep) * gone.k_SNE
                 sink.v_SNE = keep * sink.v_SNE + (1 - keep) * gone.v_SNE
-        if policy.refresh and start - self.set_back >= policy.refresh:
-            self.set_back = self.ring[0].frame - recipe.sinks
         return None
+
+    def _refresh(self) -> None:
+        """Set back, so that a ring of which nothing was kept by replacements follows the sinks."""
+        refresh, recipe = self._policy.refresh, self._recipe
+        if refresh and self.frames[0] - self.set_back >= refresh:
+            self.set_back = self.frames[-1] + 1 - recipe.ring - recipe.sinks
 
     def _replaces_a_sink(self, new: Entry) -> bool:
         """Likeness of keys where they stand, and of values; means over tokens."""
         likeness = []
         for sink in self.sinks:
             ours, theirs = (
-                rotate(entry.k_SNE[None], _table([entry.frame]))[0] for entry in (sink, new)
+                rotate(entry.k_SNE[None], _table([entry.position]))[0] for entry in (sink, new)
             )
             pairs = ((ours, theirs), (sink.v_SNE, new.v_SNE))
             cosines = [
@@ -130,7 +138,7 @@ class ListKV:
         if recipe.positions is Positions.WINDOW or recipe.mode is CacheMode.RECOMPUTE:
             return list(range(len(self.sinks) + len(self.ring)))
         ring = [entry.frame - self.set_back for entry in self.ring]
-        sinks = [entry.frame for entry in self.sinks]
+        sinks = [entry.position for entry in self.sinks]
         if ring and new[0].frame >= recipe.sinks:
             if policy.place == "before":
                 sinks = [ring[0] - len(sinks) + index for index in range(len(sinks))]

@@ -157,8 +157,10 @@ class RollingWindow:
         oldest = self._rolling().start
         back = oldest - self._set_back - self._sinks
         self._set_back += back
-        kept = range(oldest, self._chunk_start)
-        return [KeysTurned(tuple(self._cell(frame) for frame in kept), -back)] if kept else []
+        cells = tuple(self._cell(frame) for frame in range(oldest, self._chunk_start))
+        if self._is_adaptive:  # only the device knows which of them the new frame takes
+            cells = tuple(range(self._sinks, self.num_cells))
+        return [KeysTurned(cells, -back)] if cells else []
 
     def _placement(self, written: Sequence[int], edits: tuple[Edit, ...]) -> Placement:
         held = self.frames()

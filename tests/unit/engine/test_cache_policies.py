@@ -114,6 +114,13 @@ CASES = {
         mode=PER_STEP,
         ring=3,
     ),
+    "adaptive, set back": case(
+        CachePolicy(sink_threshold=THRESHOLD, refresh_frames=7),
+        SlowPolicy(threshold=THRESHOLD, refresh=7),
+        positions=ABSOLUTE,
+        mode=PER_STEP,
+        ring=3,
+    ),
     "recompute": case(CachePolicy(), SlowPolicy(), mode=RECOMPUTE),
     "recompute, chunks of 2": case(
         CachePolicy(), SlowPolicy(), mode=RECOMPUTE, sinks=1, ring=7, chunk=2

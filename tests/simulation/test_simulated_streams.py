@@ -159,6 +159,24 @@ def test_equal_stages_multiply_throughput(num_stages: int, mode: CacheMode) -> N
     assert 0.95 * num_stages * one <= many <= 1.01 * num_stages * one
 
 
+@pytest.mark.parametrize("num_stages", [2, 4])
+def test_one_stream_alone_keeps_equal_stages_busy(num_stages: int) -> None:
+    """Chunks of one session fill the batches of all stages: at least 0.95 P of one device."""
+    recipe = small_recipe(steps=2, mode=CacheMode.PER_STEP)
+
+    def part(batch: Batch) -> float:
+        return whole(batch) / num_stages
+
+    def chunks(stages: tuple[Callable[[Batch], float], ...]) -> int:
+        simulation = Simulation(
+            StreamBatch(), recipe, num_sessions=1, stage_seconds=stages, max_rows=8
+        )
+        return sum(simulation.run(200.0))
+
+    one, many = chunks((whole,)), chunks((part,) * num_stages)
+    assert 0.95 * num_stages * one <= many <= 1.01 * num_stages * one
+
+
 @pytest.mark.parametrize("policy", [StreamBatch(), Sequential()])
 @pytest.mark.parametrize("max_rows", [1, 2, 3, 5])
 @pytest.mark.parametrize("mode", list(CacheMode))

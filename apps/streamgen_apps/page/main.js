@@ -224,7 +224,7 @@ class Page {
   }
 
   #show(picture, width, height, stampMs) {
-    if (!this.#isOn) return;
+    if (this.#granted === null || !this.#isOn || this.#state === "starting") return;
     const canvas = this.#part("output");
     const factor = Math.max(1, Math.ceil(SHOWN_SIDE / Math.min(width, height)));
     if (canvas.width !== width * factor || canvas.height !== height * factor) {
@@ -332,10 +332,17 @@ class Page {
     this.#button("stop").disabled = !this.#isOn;
     this.#press("pause", state === "paused");
     this.#button("pause").querySelector("span").textContent = state === "paused" ? "Go on" : "Pause";
-    if (state === "starting") this.#coverText("Starting...");
+    if (state === "starting") {
+      this.#coverText("Starting...");
+      this.#latest = null;
+      this.#lastDrawn = []; this.#ages = []; this.#sent = [];
+      const canvas = this.#part("output");
+      canvas.getContext("2d", { alpha: false }).clearRect(0, 0, canvas.width, canvas.height);
+    }
     if (state === "idle") this.#coverText("Pictures leave this page only for the server that sent it; nothing is stored.");
     if (!this.#isOn) {
       this.#granted = null;
+      this.#latest = null;
       this.#lastDrawn = []; this.#ages = []; this.#sent = [];
       for (const name of ["fps", "latency", "sent", "dropped"]) this.#figure(name, "-");
     }

@@ -52,7 +52,7 @@ def _cases(
 ) -> dict[str, tuple[Callable[[Operations], Any], float]]:
     dim = size.num_heads * size.head_dim
     tokens = size.frames * size.grid.num_tokens
-    numbers, width = size.rows * tokens * dim, dtype.itemsize
+    numbers, item = size.rows * tokens * dim, dtype.itemsize
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, device=device).to(dtype)
@@ -69,9 +69,12 @@ def _cases(
     key_table = rope_table(
         torch.arange(size.ring).expand(size.rows, -1), size.grid, size.head_dim, device
     )
-    latents = [draw(size.rows, size.frames, 16, 60, 104) for _ in range(3)]
+    height, width = 2 * size.grid.height, 2 * size.grid.width  # of latents; 8 pixels each
+    latents = [draw(size.rows, size.frames, 16, height, width) for _ in range(3)]
     sigma = torch.full((size.rows,), 0.5, device=device)
-    pictures = torch.randint(0, 256, (4, 480, 832, 3), device=device, dtype=torch.uint8)
+    pictures = torch.randint(
+        0, 256, (4, 8 * height, 8 * width, 3), device=device, dtype=torch.uint8
+    )
     signed = (pictures.permute(0, 3, 1, 2) / 127.5 - 1).to(dtype)
 
     def step(operations: Operations) -> tuple[Tensor, Tensor]:
@@ -82,18 +85,18 @@ def _cases(
 
     cases: dict[str, tuple[Callable[[Operations], Any], float]] = {
         "norm + modulation": (
-            lambda ops: ops.norm_modulate(x, shift, scale, 1e-6), 2 * numbers * width),
-        "gated residual": (lambda ops: ops.gated_residual(x, update, scale), 3 * numbers * width),
+            lambda ops: ops.norm_modulate(x, shift, scale, 1e-6), 2 * numbers * item),
+        "gated residual": (lambda ops: ops.gated_residual(x, update, scale), 3 * numbers * item),
         "q/k norm + rope + ring write": (
             lambda ops: ops.norm_rotate_write(x, update, value, norms, table, ring, True),
-            6 * numbers * width),
-        "rotate window": (lambda ops: ops.rotate(keys, key_table), 2 * keys.numel() * width),
-        "flow step": (step, 5 * latents[0].numel() * width),
-        "pictures in": (lambda ops: ops.to_signed(pictures, dtype), pictures.numel() * (1 + width)),
-        "pictures out": (lambda ops: ops.to_bytes(signed), pictures.numel() * (1 + width)),
+            6 * numbers * item),
+        "rotate window": (lambda ops: ops.rotate(keys, key_table), 2 * keys.numel() * item),
+        "flow step": (step, 5 * latents[0].numel() * item),
+        "pictures in": (lambda ops: ops.to_signed(pictures, dtype), pictures.numel() * (1 + item)),
+        "pictures out": (lambda ops: ops.to_bytes(signed), pictures.numel() * (1 + item)),
     }  # fmt: skip
     for kind in (KVFormat.FP8, KVFormat.INT8, KVFormat.INT4):
-        moved = 2 * keys.numel() * (width + (0.5 if kind is KVFormat.INT4 else 1.0))
+        moved = 2 * keys.numel() * (item + (0.5 if kind is KVFormat.INT4 else 1.0))
         cases[f"kv {kind.value}, there and back"] = (
             lambda ops, kind=kind: there_and_back(ops, kind), moved
         )  # fmt: skip

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from tiny_scores import drift, switch
 from tiny_scores.prompts import HELD_OUT_SEED, WORLDS, held_out_prompts
-from tiny_scores.results import Results
+from tiny_scores.results import Facts, Results
 from tiny_scores.streams import Setup
 
 POLICIES: dict[str, tuple[str, ...]] = {
@@ -48,7 +48,7 @@ def main() -> int:
     cv2.setNumThreads(1)
     world = WORLDS["small"]
     prompts = held_out_prompts(world, options.switches, style=False)
-    facts = {
+    facts: Facts = {
         "weights_sha256": Setup("package", (), 1).fingerprint(),
         "held_out_seed": HELD_OUT_SEED,
         "switches": options.switches,
@@ -78,7 +78,8 @@ def main() -> int:
             num_frames=options.drift_frames,
             sheets=sheets,
         )
-        results.put("drift", name, found | {"overrides": list(POLICIES[name])})
+        found["overrides"] = [*POLICIES[name]]
+        results.put("drift", name, found)
         logger.info("%s took %.0f s", name, time.perf_counter() - began_s)
     return 0
 

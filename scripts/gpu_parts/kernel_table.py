@@ -70,7 +70,7 @@ def _cases(
         torch.arange(size.ring).expand(size.rows, -1), size.grid, size.head_dim, device
     )
     height, width = 2 * size.grid.height, 2 * size.grid.width  # of latents; 8 pixels each
-    latents = [draw(size.rows, size.frames, 16, height, width) for _ in range(3)]
+    noisy, velocity, noise = (draw(size.rows, size.frames, 16, height, width) for _ in range(3))
     sigma = torch.full((size.rows,), 0.5, device=device)
     pictures = torch.randint(
         0, 256, (4, 8 * height, 8 * width, 3), device=device, dtype=torch.uint8
@@ -78,7 +78,7 @@ def _cases(
     signed = (pictures.permute(0, 3, 1, 2) / 127.5 - 1).to(dtype)
 
     def step(operations: Operations) -> tuple[Tensor, Tensor]:
-        return (operations.flow_step or flow_step)(*latents, sigma, sigma)
+        return (operations.flow_step or flow_step)(noisy, velocity, noise, sigma, sigma)
 
     def there_and_back(operations: Operations, kind: KVFormat) -> Tensor:
         return operations.dequantise(*operations.quantise(keys, kind), kind, dtype)
@@ -91,7 +91,7 @@ def _cases(
             lambda ops: ops.norm_rotate_write(x, update, value, norms, table, ring, True),
             6 * numbers * item),
         "rotate window": (lambda ops: ops.rotate(keys, key_table), 2 * keys.numel() * item),
-        "flow step": (step, 5 * latents[0].numel() * item),
+        "flow step": (step, 5 * noisy.numel() * item),
         "pictures in": (lambda ops: ops.to_signed(pictures, dtype), pictures.numel() * (1 + item)),
         "pictures out": (lambda ops: ops.to_bytes(signed), pictures.numel() * (1 + item)),
     }  # fmt: skip

@@ -78,7 +78,7 @@ class Fp8Linear(nn.Module):
 
     def forward(self, x_I: Tensor) -> Tensor:
         x_TI, scale_T1 = to_fp8(x_I.flatten(0, -2))
-        out_TO = torch._scaled_mm(
+        out_TO = torch._scaled_mm(  # pyright: ignore[reportPrivateImportUsage]
             x_TI, self.weight_OI.t(), scale_a=scale_T1, scale_b=self.scale_1O,
             out_dtype=torch.bfloat16,
         ).to(x_I.dtype)  # fmt: skip

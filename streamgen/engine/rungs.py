@@ -13,6 +13,7 @@ from streamgen.cache.placement import CacheWindow
 from streamgen.cache.rows import RowPool
 from streamgen.engine.batch import CellsCopied
 from streamgen.engine.session import Session
+from streamgen.errors import CapacityError
 
 
 def change_rung(session: Session, rung: int, pool: RowPool) -> tuple[CellsCopied, ...]:
@@ -26,7 +27,7 @@ def change_rung(session: Session, rung: int, pool: RowPool) -> tuple[CellsCopied
     old = dict(zip(before.row_levels(), rows_and_windows, strict=True))
     wanted = after.row_levels()
     new = [level for level in wanted if level not in old]
-    leased = pool.lease(len(new)) if new else ()
+    leased = _lease(pool, len(new))
     copies: list[CellsCopied] = []
     held: dict[tuple[float, bool], tuple[int, CacheWindow]] = dict(old)
     for level, row in zip(new, leased, strict=True):
@@ -41,6 +42,19 @@ def change_rung(session: Session, rung: int, pool: RowPool) -> tuple[CellsCopied
     session.recipe = after
     session.rung = session.wanted_rung = rung
     return tuple(copies)
+
+
+def _lease(pool: RowPool, count: int) -> tuple[int, ...]:
+    """Rows wherever they are free: those that the session gave back lie apart."""
+    leased: list[int] = []
+    try:
+        for _ in range(count):
+            leased.extend(pool.lease(1))
+    except CapacityError:
+        if leased:
+            pool.release(tuple(leased))
+        raise
+    return tuple(leased)
 
 
 def _nearest(

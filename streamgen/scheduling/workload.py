@@ -193,12 +193,13 @@ def workload_of(table: dict[str, object], *, origin: str) -> Workload:
 
 
 def _typed(key: str, value: object, like: object, origin: str) -> object:
-    if isinstance(like, tuple) and isinstance(value, list):
+    is_array = isinstance(like, tuple)
+    if is_array and isinstance(value, list):
         rates = cast("list[object]", value)
         return tuple(_typed(key, one, 1.0, origin) for one in rates)
     if isinstance(like, float) and type(value) is int:
         return float(value)
     if type(value) is not type(like):
-        shown = "an array" if isinstance(like, tuple) else f"a {type(like).__name__}"
+        shown = "an array" if is_array else f"a {type(like).__name__}"
         raise ConfigError(f"{origin}: {key} must be {shown}, found {value!r}; change its type")
     return value

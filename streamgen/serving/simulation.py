@@ -31,7 +31,7 @@ def compare(workload: Workload) -> list[Outcome]:
 
 def table_lines(outcomes: Sequence[Outcome]) -> list[str]:
     """One line a policy, aligned."""
-    rows = [HEAD]
+    rows: list[tuple[str, ...]] = [HEAD]
     for one in outcomes:
         rows.append((
             one.scheme, str(one.num_asked), str(one.num_admitted), str(one.num_lower),

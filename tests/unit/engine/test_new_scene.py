@@ -43,7 +43,7 @@ def session(mode: CacheMode, positions: Positions) -> Session:
     recipe = small_recipe(steps=2, mode=mode, positions=positions)
     return Session(
         ID, recipe, NoStarter(), NoDecoder(), 0, PromptId(0), PromptId(0),
-        tuple(range(recipe.num_cache_rows)), 4, 0.0,
+        tuple(range(recipe.num_cache_rows)), 4, 1, 0.0,
     )  # fmt: skip
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import pytest
 import torch
 from torch import Tensor
 
+from streamgen.models.base import VideoCodec
 from streamgen.models.wan.dit import WanDiT
 from streamgen.models.wan.memory import (
     LatentPicture,
@@ -34,6 +36,7 @@ from tests.small_codecs import (
 )
 
 PICTURE = LatentPicture(2, 3)  # of random_latents
+S = TypeVar("S")
 
 
 def num_params(module: torch.nn.Module) -> int:
@@ -64,18 +67,21 @@ def test_the_parameters_of_the_codecs_are_counted_exactly() -> None:
 
 def test_what_the_codecs_remember_is_counted_exactly() -> None:
     """Third call on, for the second latent frame of a stream fills what the first left out."""
-    for codec, config, encoder_state, decoder_state in (
-        (small_vae(), SMALL_VAE, vae_encoder_state, vae_decoder_state),
-        (small_tae(), SMALL_TAE, tae_encoder_state, tae_decoder_state),
-    ):
-        state = codec.initial_state()
-        with torch.inference_mode():
-            for num_frames in (1, 4, 4, 4):
-                pixels = random_pixels(num_frames, codec.facts, seed=num_frames)
-                _, state = codec.encode(pixels, state)
-                _, state = codec.decode(random_latents(1, codec.facts, seed=1), state)
-        assert encoder_state(config, PICTURE) == remembered(state.encoder)
-        assert decoder_state(config, PICTURE) == remembered(state.decoder)
+    vae, tae = after_three_calls(small_vae()), after_three_calls(small_tae())
+    assert vae_encoder_state(SMALL_VAE, PICTURE) == remembered(vae.encoder)
+    assert vae_decoder_state(SMALL_VAE, PICTURE) == remembered(vae.decoder)
+    assert tae_encoder_state(SMALL_TAE, PICTURE) == remembered(tae.encoder)
+    assert tae_decoder_state(SMALL_TAE, PICTURE) == remembered(tae.decoder)
+
+
+@torch.inference_mode()
+def after_three_calls(codec: VideoCodec[S]) -> S:
+    state = codec.initial_state()
+    for num_frames in (1, 4, 4, 4):
+        pixels = random_pixels(num_frames, codec.facts, seed=num_frames)
+        _, state = codec.encode(pixels, state)
+        _, state = codec.decode(random_latents(1, codec.facts, seed=1), state)
+    return state
 
 
 def test_a_prompt_is_as_large_as_its_keys_and_values() -> None:

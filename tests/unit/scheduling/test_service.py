@@ -35,7 +35,7 @@ FACTS = PipelineFacts(fps=16.0, num_steps=4, clip_frames=4, takes_video=True)
 )
 def test_what_cannot_be_meant_is_refused_by_name(key: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"service.{key}"):
-        ServiceLevel(**(ASKED | {key: value}))
+        ServiceLevel(**{**ASKED, key: value})
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,11 @@ def difference(a: Pixels, b: Pixels) -> float:
 
 def test_a_stream_begins_with_the_picture_it_is_given(host: Host, picture: Path) -> None:
     """The first chunk shows the picture, whatever the seed, nearer to it than an own start is."""
-    shown = cv2.cvtColor(cv2.imread(str(picture)), cv2.COLOR_BGR2RGB)
+    stored = cv2.imread(str(picture))
+    assert stored is not None
+    shown = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
     shown = cv2.resize(shown[:, 15:105], (64, 64), interpolation=cv2.INTER_AREA)
+    shown = np.asarray(shown, np.uint8)
     with Stream(host, prompt=BALL, first=picture) as stream, Stream(host, prompt=STAR) as other:
         first, own = frames_of(stream, CLIP), frames_of(other, CLIP)
     assert difference(first[0], shown) < 12 < difference(own[0], shown)

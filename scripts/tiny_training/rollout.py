@@ -208,13 +208,15 @@ class Rollouts:
     ) -> None:
         """The first chunk: the data, a still picture, or the model's own from pure noise."""
         targets = self._targets(group)
-        own = self._denoise(group, texts, LADDERS[1], rng, targets)
+        self._chunk(group, texts, LADDERS[1], rng)
+        own = torch.stack(group.last)[:, None].to(self._device)
         share = START_SHARES[1] / (START_SHARES[0] + START_SHARES[1])
         is_own = torch.tensor(
             [not still and rng.random() < share for still in group.is_still], device=self._device
         )[:, None, None, None, None]
         level = CONTEXT_NOISE * torch.from_numpy(rng.random(len(group.indices))).float()
         given = self._mix(targets, level.to(self._device)[:, None, None, None, None], rng)
+        group.age, group.cells = 0, []
         self._keep(group, texts, torch.where(is_own, own, given))
 
     def _chunk(
@@ -227,36 +229,18 @@ class Rollouts:
         """Denoise and keep one chunk; one step of the ladder, drawn at random, has gradients."""
         targets = self._targets(group)
         chosen = int(rng.integers(len(ladder)))
-        latents = self._mix(targets, torch.ones((), device=self._device), rng)
-        loss = latents.new_zeros(())
-        clean = latents
+        loss, noisy = targets.new_zeros(()), self._mix(targets, torch.ones(()), rng)
+        clean = noisy
         for step, sigma in enumerate(ladder):
-            with torch.set_grad_enabled(step == chosen):
-                clean = self._forward(group, texts, latents, 1000 * sigma)[0].float()
+            with torch.set_grad_enabled(step == chosen and torch.is_grad_enabled()):
+                clean = self._forward(group, texts, noisy, 1000 * sigma)[0].float()
             if step == chosen:
                 loss = (clean - targets).square().mean() / (sigma**2 + WEIGHT_FLOOR)
                 clean = clean.detach()
             if step + 1 < len(ladder):
-                latents = self._mix(clean, torch.tensor(ladder[step + 1]), rng)
+                noisy = self._mix(clean, torch.tensor(ladder[step + 1]), rng)
         self._keep(group, texts, clean)
         return loss
-
-    @torch.no_grad()
-    def _denoise(
-        self,
-        group: StreamGroup,
-        texts: tuple[TextKV, ...],
-        ladder: tuple[float, ...],
-        rng: np.random.Generator,
-        like: Tensor,
-    ) -> Tensor:
-        latents = self._mix(like, torch.ones(()), rng)
-        clean = latents
-        for step, sigma in enumerate(ladder):
-            clean = self._forward(group, texts, latents, 1000 * sigma)[0].float()
-            if step + 1 < len(ladder):
-                latents = self._mix(clean, torch.tensor(ladder[step + 1]), rng)
-        return clean
 
     def _keep(self, group: StreamGroup, texts: tuple[TextKV, ...], clean: Tensor) -> None:
         """The clean pass: put the chunk's keys and values into the window."""

@@ -235,18 +235,12 @@ def recipe_with_steps(pipeline: Pipeline, steps: int | None) -> Recipe:
     Raises ConfigError unless 1 <= steps <= the steps of the preset.
     """
     recipe = pipeline.recipe
-    levels = recipe.ladder.num_steps
-    if steps is None or steps == levels:
+    if steps is None:
         return recipe
+    levels = recipe.num_steps
     if not 1 <= steps <= levels:
         raise ConfigError(f"{steps} steps are not in 1 to {levels}, the preset's; choose in there")
-    chosen = [round(step * levels / steps) for step in range(steps)]
-    ladder = Ladder(
-        timesteps=tuple(recipe.ladder.timesteps[level] for level in chosen),
-        sigmas=tuple(recipe.ladder.sigmas[level] for level in chosen),
-    )
-    is_alone = recipe.first_chunk_is_alone and steps > 1
-    return replace(recipe, ladder=ladder, first_chunk_is_alone=is_alone)
+    return recipe.with_steps(steps)
 
 
 def video_start(

@@ -45,6 +45,8 @@ class _Transition:
     blend: Blend
     num_chunks: int
     first_chunk: int
+    given_MD: Tensor
+    """What the next chunk begins with."""
     next_step: int = 0
 
 
@@ -121,7 +123,7 @@ class PromptShelf:
             self._current[session.id] = end_MD
             return
         self._transitions[session.id] = _Transition(
-            start_MD, end_MD, prompt, self._blend, over_chunks, session.next_chunk
+            start_MD, end_MD, prompt, self._blend, over_chunks, session.next_chunk, start_MD
         )
 
     def advance(self, session: Session) -> None:
@@ -133,18 +135,20 @@ class PromptShelf:
         if step < transition.next_step:
             return
         transition.next_step = step + 1
-        if step + 1 >= transition.num_chunks:
+        self._current[session.id] = transition.given_MD  # the chunk before has begun with it
+        if step >= transition.num_chunks:
             self._transitions.pop(session.id)
-            self._engine.set_prompt(session, self.prompt_id(transition.target))
-            self._current[session.id] = transition.end_MD
             return
         share = (step + 1) / transition.num_chunks
+        if share == 1:
+            transition.given_MD = transition.end_MD
+            self._engine.set_prompt(session, self.prompt_id(transition.target))
+            return
         pair = [(transition.start_MD, 1 - share), (transition.end_MD, share)]
-        features_MD = blended(pair, transition.blend)
-        prompt = self._engine.add_prompt(features_MD)
+        transition.given_MD = blended(pair, transition.blend)
+        prompt = self._engine.add_prompt(transition.given_MD)
         self._engine.set_prompt(session, prompt)
         self._engine.drop_prompt(prompt)
-        self._current[session.id] = features_MD
 
     def _encoded(self, text: str) -> Tensor:
         if text not in self._features:

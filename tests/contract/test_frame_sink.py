@@ -82,7 +82,10 @@ class NoDevice:
 def virtual_camera(folder: Path) -> FrameSink:
     pyvirtualcam = pytest.importorskip("pyvirtualcam")
     pyvirtualcam.register_backend("none", NoDevice)
-    return VirtualCameraSink(SIZE, backend="none")
+    try:
+        return VirtualCameraSink(SIZE, backend="none")
+    finally:  # or the programs of later tests would find a camera
+        pyvirtualcam.camera.BACKENDS.pop("none")
 
 
 SINKS: list[Opener] = [

@@ -122,8 +122,8 @@ def test_on_a_terminal_prompts_are_typed_and_the_terminal_is_given_back(tmp_path
     shown += read_until(terminal, b"the model does not know: zeppelin")
     os.write(terminal, b"\x03")
     shown += read_until(terminal, b"first frame after")
-    assert termios.tcgetattr(terminal)[3] & termios.ECHO
     assert process.wait(TIMEOUT_S) == 0
+    assert termios.tcgetattr(terminal)[3] & termios.ECHO
     os.close(terminal)
     assert (tmp_path / "film.mp4").stat().st_size > 0
     assert b"Traceback" not in shown

@@ -323,3 +323,15 @@ def test_an_unknown_command_is_told_in_one_line(
 ):
     assert main(arguments) == 2
     assert "see streamgen" in complaint(capsys)
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_sleep_unless_the_user_chose_otherwise(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None, expected: str
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
+    assert main(["presets"]) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == expected
+    monkeypatch.setenv("OMP_WAIT_POLICY", expected)  # so that it is put back

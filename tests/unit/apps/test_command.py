@@ -329,9 +329,8 @@ def test_an_unknown_command_is_told_in_one_line(
 def test_threads_that_wait_sleep_unless_the_user_chose_otherwise(
     monkeypatch: pytest.MonkeyPatch, chosen: str | None, expected: str
 ) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if chosen is not None:
-        monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
+    monkeypatch.setenv("OMP_WAIT_POLICY", chosen or "")  # either way put back at the end
+    if chosen is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
     assert main(["presets"]) == 0
     assert os.environ["OMP_WAIT_POLICY"] == expected
-    monkeypatch.setenv("OMP_WAIT_POLICY", expected)  # so that it is put back

@@ -34,9 +34,6 @@ while it runs on a terminal, a line that you type is the next prompt; /help says
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run, and turn what went wrong into one line and an exit code."""
-    # Threads that wait for each other sleep: by default they spin, and on cores that something else
-    # uses, too, a stream is then about ten times slower. It counts only before torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         options = _parser().parse_args(arguments)
         code: int = options.command(options)

@@ -323,14 +323,3 @@ def test_an_unknown_command_is_told_in_one_line(
 ):
     assert main(arguments) == 2
     assert "see streamgen" in complaint(capsys)
-
-
-@pytest.mark.parametrize(("chosen", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_that_wait_sleep_unless_the_user_chose_otherwise(
-    monkeypatch: pytest.MonkeyPatch, chosen: str | None, expected: str
-) -> None:
-    monkeypatch.setenv("OMP_WAIT_POLICY", chosen or "")  # either way put back at the end
-    if chosen is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY")
-    assert main(["presets"]) == 0
-    assert os.environ["OMP_WAIT_POLICY"] == expected

@@ -9,7 +9,7 @@ import numpy as np
 from streamgen.types import Clip
 
 if TYPE_CHECKING:
-    from streamgen.engine.session import HeldClip, PendingClip
+    from streamgen.engine.collaborators import HeldClip, PendingClip
 
 
 class RepeatedPictures:

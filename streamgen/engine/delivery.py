@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from streamgen.clock import Clock
 from streamgen.engine.clips import LastPicture, RepeatedPictures
+from streamgen.engine.collaborators import HeldClip, PendingClip
 from streamgen.engine.meters import ServiceMeters
-from streamgen.engine.session import ChunkOnLadder, HeldClip, PendingClip, Session
+from streamgen.engine.session import ChunkOnLadder, Session
 from streamgen.metrics.trace import Span, Trace
 from streamgen.scheduling.latency import LatencyModel
 

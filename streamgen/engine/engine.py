@@ -26,6 +26,7 @@ from streamgen.engine.batch import (
     SlotsDropped,
     Started,
 )
+from streamgen.engine.collaborators import ChunkStarter, ClipDecoder, GradedStarter
 from streamgen.engine.delivery import Delivery
 from streamgen.engine.executor import Executor
 from streamgen.engine.governing import Desk
@@ -34,7 +35,7 @@ from streamgen.engine.prompt_book import PromptBook
 from streamgen.engine.recipe import Recipe, rungs_of
 from streamgen.engine.recovery import go_on_from_past
 from streamgen.engine.rungs import change_rung
-from streamgen.engine.session import ChunkStarter, ClipDecoder, GradedStarter, Session
+from streamgen.engine.session import Session
 from streamgen.engine.terms import NO_TERMS, ServiceTerms
 from streamgen.errors import CapacityError, StreamGenError
 from streamgen.metrics.export import Metrics

@@ -19,8 +19,9 @@ from torch import Tensor
 from streamgen.diffusion.flow import mix_input
 from streamgen.diffusion.noise import START_STEP, NoiseSource
 from streamgen.engine.batch import Level, Started
+from streamgen.engine.collaborators import ChunkStarter, GradedStarter
 from streamgen.engine.recipe import Recipe
-from streamgen.engine.session import ChunkStarter, GradedStarter, Session
+from streamgen.engine.session import Session
 from streamgen.scheduling.service import Quality
 
 SEED_STEP = 0x9E3779B97F4A7C15  # odd, with bits all over: seeds of restarts are far apart

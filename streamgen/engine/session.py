@@ -4,96 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from streamgen.cache.placement import CacheWindow, Prelude
 from streamgen.cache.reanchored import ReanchoredWindow
 from streamgen.engine.batch import Level, Row, SlotKey, Started
+from streamgen.engine.collaborators import (
+    ChunkStarter,
+    ClipDecoder,
+    HeldClip,
+    LiveStarter,
+    PendingClip,
+)
 from streamgen.engine.past import PastLatents
 from streamgen.engine.recipe import CacheMode, Recipe, Rung
 from streamgen.engine.terms import NO_TERMS, ServiceTerms
 from streamgen.scheduling.deadlines import Deadlines, SessionReport
 from streamgen.scheduling.plan import Candidate, Pass, SessionView
-from streamgen.scheduling.service import Quality
-from streamgen.types import Clip, PromptId, SessionId
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-class ChunkStarter(Protocol):
-    """How a chunk begins: the whole difference between text-to-video and video-to-video."""
-
-    @property
-    def waiting_clips(self) -> int:
-        """Clips at the input that could become chunks; 0 for text-to-video."""
-        ...
-
-    def ready(self) -> bool:
-        """Whether `start` can make a chunk now, without waiting."""
-        ...
-
-    def has_ended(self) -> bool:
-        """Whether no chunk will ever follow."""
-        ...
-
-    def start(self, chunk: int) -> Started:
-        """Make the next chunk; chunks are asked for in order. Only after `ready` said True."""
-        ...
-
-    def drop(self, num_clips: int) -> None:
-        """Forget the oldest clips at the input."""
-        ...
-
-
-@runtime_checkable
-class LiveStarter(Protocol):
-    """A starter whose clips come at times of their own: they have an age, and can be still."""
-
-    def waiting_captured_s(self) -> tuple[float, ...]:
-        """When the clips that wait were captured, oldest first."""
-        ...
-
-    def take_still(self, max_clips: int) -> tuple[HeldClip, ...]:
-        """Take clips from the input's head that look as the one before; nobody draws them."""
-        ...
-
-
-@runtime_checkable
-class GradedStarter(Protocol):
-    """A starter that can follow a session's quality; asked for between two chunks."""
-
-    def set_quality(self, quality: Quality) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class HeldClip:
-    """A clip of the input that is not drawn: the last picture is shown `num_frames` times."""
-
-    num_frames: int
-    pts_s: float
-    captured_s: float
-
-
-class PendingClip(Protocol):
-    """A decoded clip that may still be on its way to the host."""
-
-    def wait(self) -> Clip: ...
-
-
-class ClipDecoder(Protocol):
-    """Turns clean latents into pictures; holds the codec's streaming state of one session."""
-
-    def decode(
-        self,
-        latents_FCHW: Tensor | None,
-        *,
-        num_frames: int,
-        pts_s: float,
-        captured_s: float,
-    ) -> PendingClip:
-        """Pictures of a finished chunk, the first `num_frames` of them."""
-        ...
+from streamgen.types import PromptId, SessionId
 
 
 @dataclass(slots=True)

@@ -16,8 +16,8 @@ from streamgen.diffusion.noise_control import NoiseController
 from streamgen.diffusion.schedule import NoiseSchedule
 from streamgen.engine.batch import Level, Started
 from streamgen.engine.codec import StreamEncoder, pixels_to_tensor
+from streamgen.engine.collaborators import HeldClip
 from streamgen.engine.recipe import Recipe
-from streamgen.engine.session import HeldClip
 from streamgen.media.frame_queue import FrameQueue, clip_of
 from streamgen.media.similarity import SimilarityFilter
 from streamgen.models.codec_facts import CodecFacts

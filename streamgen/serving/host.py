@@ -11,9 +11,10 @@ from types import TracebackType
 from streamgen.clock import Clock, MonotonicClock
 from streamgen.diffusion.noise import NoiseSource, SeededNoise
 from streamgen.engine.codec import StreamDecoder, StreamEncoder
+from streamgen.engine.collaborators import ChunkStarter
 from streamgen.engine.recipe import Recipe
 from streamgen.engine.recovery import own_starter
-from streamgen.engine.session import ChunkStarter, Session
+from streamgen.engine.session import Session
 from streamgen.engine.start import NoiseStarter, Opening, VideoStarter
 from streamgen.errors import ConfigError
 from streamgen.media.frame_queue import FileFrameQueue, FrameQueue, LiveFrameQueue

@@ -22,10 +22,11 @@ from streamgen.diffusion.guidance import Guidance
 from streamgen.diffusion.noise import NoiseSource, RecordedNoise
 from streamgen.diffusion.schedule import Ladder, NoiseSchedule
 from streamgen.engine.batch import Level, Started
+from streamgen.engine.collaborators import ChunkStarter
 from streamgen.engine.engine import Engine
 from streamgen.engine.executor import LocalExecutor
 from streamgen.engine.recipe import CacheMode, Recipe
-from streamgen.engine.session import ChunkStarter, Session
+from streamgen.engine.session import Session
 from streamgen.engine.slots import DenoiseSlots
 from streamgen.engine.stage import Stage
 from streamgen.metrics.export import Metrics

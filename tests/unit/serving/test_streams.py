@@ -9,7 +9,7 @@ import pytest
 
 from streamgen import Host, Stream
 from streamgen.clock import MonotonicClock
-from streamgen.engine.session import PendingClip
+from streamgen.engine.collaborators import PendingClip
 from streamgen.errors import CapacityError, ConfigError, SourceError
 from streamgen.media.sources.synthetic import SyntheticSource
 from streamgen.types import Frame, PictureSize, Pixels

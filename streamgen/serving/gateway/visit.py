@@ -190,8 +190,11 @@ class Visit:
             while not (stream.output.has_ended() and pacer.due_s is None):
                 due_s = pacer.due_s
                 wait_s = None if due_s is None else max(0.0, due_s - self._clock.now())
+                # not wait_for, which before Python 3.12 forgets that it was cancelled if what it
+                # waits for comes in the same step: the stream would outlive its visitor
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), wait_s)
+                    async with asyncio.timeout(wait_s):
+                        await changed.wait()
                 if changed.is_set():
                     pacer.add(_waiting_frames(stream))
                     changed.clear()
@@ -244,12 +247,14 @@ class Visit:
         )
 
     async def _end_play(self) -> None:
-        """End the stream and wait until its place is free."""
-        play, self._play = self._play, None
-        if play is not None:
-            play.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await play
+        """End the stream and wait until its place is free.
+
+        If this wait is itself cancelled, the stream ends all the same.
+        """
+        if self._play is not None:
+            self._play.cancel()
+            await asyncio.wait([self._play])
+            self._play = None
 
     def _answer(self, future: Future[T]) -> Awaitable[T]:
         return asyncio.wrap_future(future)

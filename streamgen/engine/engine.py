@@ -6,9 +6,7 @@ Knows no models, codecs or devices: those came in with the executor and with eac
 from __future__ import annotations
 
 import itertools
-import logging
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from streamgen.cache.rows import RowPool
@@ -34,10 +32,10 @@ from streamgen.engine.meters import ServiceMeters
 from streamgen.engine.prompt_book import PromptBook
 from streamgen.engine.recipe import Recipe, rungs_of
 from streamgen.engine.recovery import go_on_from_past
-from streamgen.engine.rungs import change_rung
+from streamgen.engine.rungs import begin_epoch
 from streamgen.engine.session import Session
 from streamgen.engine.terms import NO_TERMS, ServiceTerms
-from streamgen.errors import CapacityError, StreamGenError
+from streamgen.errors import CapacityError
 from streamgen.metrics.export import Metrics
 from streamgen.metrics.trace import Span, Trace
 from streamgen.scheduling.capacity import Governor
@@ -48,8 +46,6 @@ from streamgen.types import PromptId, SessionId
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-logger = logging.getLogger(__name__)
 
 IDLE_S = 0.001  # how long a tick sleeps that found nothing to do
 
@@ -258,58 +254,34 @@ class Engine:
         return View(self._clock.now(), min(self._max_rows, max_rows), sessions)
 
     def _look_at(self, session: Session) -> SessionView:
-        with self._alone(session):
+        with session.alone():
             return session.view()
         return session.view()  # of a session that has just failed
 
     def _drop(self, drops: tuple[Drop, ...]) -> None:
         for drop in drops:
             session = self._sessions[drop.session]
-            with self._alone(session):
+            with session.alone():
                 session.starter.drop(drop.num_clips)
                 self._meters.dropped(session.report, drop.num_clips)
 
     def _begin_epochs(self) -> None:
-        """Sessions that have drained change to the rung that was wanted of them."""
         for session in self._sessions.values():
-            wanted = session.wanted_rung
-            if session.rung == wanted or session.chunks or session.failure is not None:
-                continue
-            try:
-                self._controls.extend(change_rung(session, wanted, self._row_pool))
-            except CapacityError as error:
-                logger.info("session %d stays where it is: %s", session.id, error)
-                session.wanted_rung = session.rung
-                continue
-            quality = session.rungs[wanted].quality
-            if isinstance(session.starter, GradedStarter):
-                session.starter.set_quality(quality)
-            session.report.num_changes += 1
-            self._meters.changes.add()
-            logger.info("session %d goes on with %s", session.id, quality)
+            if session.is_at_epoch:
+                self._controls.extend(begin_epoch(session, self._row_pool, self._meters))
 
     def _hold_still(self) -> None:
         for session in self._sessions.values():
             if session.live is not None and session.failure is None:
-                with self._alone(session):
+                with session.alone():
                     self._delivery.hold_still(session)
-
-    @contextmanager
-    def _alone(self, session: Session) -> Generator[None]:
-        """Let what a session's own input or codec raises end this session and no other one."""
-        try:
-            yield
-        except Exception as error:  # its owner gets it, whatever it is
-            if not isinstance(error, StreamGenError):
-                logger.exception("session %d failed", session.id)
-            session.failure = error
 
     def _batch(self, plan: Plan) -> tuple[Batch, Payload]:
         started: dict[SlotKey, Started] = {}
         for where in plan.passes:
             session = self._sessions[where.session]
             if where.chunk == session.next_chunk and session.failure is None:
-                with self._alone(session):
+                with session.alone():
                     started[SlotKey(where.session, where.chunk)] = self._start(session, where)
         planned = ((self._sessions[where.session], where) for where in plan.passes)
         rows = tuple(
@@ -361,7 +333,7 @@ class Engine:
                 continue
             chunk = session.chunk(row.where.chunk)
             if row.key in completed.finished and not chunk.started.is_past:
-                with self._alone(session):
+                with session.alone():
                     self._delivery.decode(session, chunk, completed.finished[row.key])
                     self._chunks.add()
                 chunk.is_decoded = True

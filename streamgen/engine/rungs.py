@@ -8,12 +8,39 @@ of the nearest that there is, so the stream keeps its past and the picture does 
 from __future__ import annotations
 
 import copy
+import logging
 
 from streamgen.cache.placement import CacheWindow
 from streamgen.cache.rows import RowPool
 from streamgen.engine.batch import CellsCopied
+from streamgen.engine.collaborators import GradedStarter
+from streamgen.engine.meters import ServiceMeters
 from streamgen.engine.session import Session
 from streamgen.errors import CapacityError
+
+logger = logging.getLogger(__name__)
+
+
+def begin_epoch(session: Session, pool: RowPool, meters: ServiceMeters) -> tuple[CellsCopied, ...]:
+    """Let a session that is at an epoch change to the rung that was wanted of it.
+
+    Returns what must be copied before its next forward. Where the rows are taken it stays on its
+    rung, and nothing else is wanted of it any more.
+    """
+    wanted = session.wanted_rung
+    try:
+        copies = change_rung(session, wanted, pool)
+    except CapacityError as error:
+        logger.info("session %d stays where it is: %s", session.id, error)
+        session.wanted_rung = session.rung
+        return ()
+    quality = session.rungs[wanted].quality
+    if isinstance(session.starter, GradedStarter):
+        session.starter.set_quality(quality)
+    session.report.num_changes += 1
+    meters.changes.add()
+    logger.info("session %d goes on with %s", session.id, quality)
+    return copies
 
 
 def change_rung(session: Session, rung: int, pool: RowPool) -> tuple[CellsCopied, ...]:

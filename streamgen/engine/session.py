@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from streamgen.cache.placement import CacheWindow, Prelude
@@ -18,9 +21,12 @@ from streamgen.engine.collaborators import (
 from streamgen.engine.past import PastLatents
 from streamgen.engine.recipe import CacheMode, Recipe, Rung
 from streamgen.engine.terms import NO_TERMS, ServiceTerms
+from streamgen.errors import StreamGenError
 from streamgen.scheduling.deadlines import Deadlines, SessionReport
 from streamgen.scheduling.plan import Candidate, Pass, SessionView
 from streamgen.types import PromptId, SessionId
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -110,6 +116,21 @@ class Session:
     def has_ended(self) -> bool:
         """Whether every chunk that will ever be has been decoded."""
         return not self.chunks and self.starter.has_ended()
+
+    @property
+    def is_at_epoch(self) -> bool:
+        """Whether it has drained and another rung is wanted of it."""
+        return self.rung != self.wanted_rung and not self.chunks and self.failure is None
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Let what its own input or codec raises in here end this session and no other one."""
+        try:
+            yield
+        except Exception as error:  # its owner gets it, whatever it is
+            if not isinstance(error, StreamGenError):
+                logger.exception("session %d failed", self.id)
+            self.failure = error
 
     def view(self) -> SessionView:
         if self.failure is not None:

@@ -10,14 +10,14 @@ from types import TracebackType
 
 from streamgen.clock import Clock, MonotonicClock
 from streamgen.diffusion.noise import NoiseSource, SeededNoise
-from streamgen.engine.codec import StreamDecoder, StreamEncoder
+from streamgen.engine.codec import StreamDecoder
 from streamgen.engine.collaborators import ChunkStarter
 from streamgen.engine.recipe import Recipe
 from streamgen.engine.recovery import own_starter
 from streamgen.engine.session import Session
-from streamgen.engine.start import NoiseStarter, Opening, VideoStarter
+from streamgen.engine.start import Opening, VideoStarter
 from streamgen.errors import ConfigError
-from streamgen.media.frame_queue import FileFrameQueue, FrameQueue, LiveFrameQueue
+from streamgen.media.frame_queue import FrameQueue
 from streamgen.media.pixels import Fit, Framing
 from streamgen.media.reader import SourceReader
 from streamgen.media.source import FrameSource
@@ -34,10 +34,8 @@ from streamgen.serving.build import (
 from streamgen.serving.prompts import PromptShelf
 from streamgen.serving.ranks import Ranks
 from streamgen.serving.service import terms
+from streamgen.serving.starters import frames_wanted, input_of, noise_starter, video_starter
 from streamgen.types import PictureSize, PromptId, SessionId
-
-QUEUE_CLIPS = 4  # clips of a file that may wait
-LIVE_QUEUE_CLIPS = 1.5  # of a live input: each clip more would be seen that much later
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,7 +122,7 @@ class Host:
             if max_frames is not None and max_frames < 1:
                 raise ConfigError(f"{max_frames} frames are no video; ask for at least 1")
             framing = Framing(self.picture_size, fit=fit, mirrored=mirrored)
-            reader, queue = self._reader(source, framing)
+            reader, queue = input_of(self.pipeline, source, framing)
             recipe = self.pipeline.recipe
             if opening is not None:
                 if queue is not None:
@@ -191,8 +189,7 @@ class Host:
 
     def frames_wanted(self) -> int:
         """The most pictures that one chunk of a session takes from its input."""
-        pipeline = self.pipeline
-        return max(pipeline.geometry.num_pixel_frames(pipeline.recipe, n) for n in (0, 1))
+        return frames_wanted(self.pipeline)
 
     def close_session(self, opened: OpenSession) -> None:
         """End a session and its reader; once is enough, twice does no harm."""
@@ -287,28 +284,6 @@ class Host:
             self.prompts.advance(opened.session)
         return self.pipeline.engine.tick() if not self._ranks else self._ranks.tick(self.pipeline)
 
-    def _reader(
-        self, source: FrameSource | None, framing: Framing
-    ) -> tuple[SourceReader | None, FrameQueue | None]:
-        if source is None:
-            if self.takes_video:
-                raise ConfigError(
-                    "this preset restyles video and has no input; give -i or choose a preset "
-                    "whose task is text-to-video (streamgen presets)"
-                )
-            return None, None
-        if not self.takes_video:
-            raise ConfigError(
-                "this preset makes video from text and takes no input; leave out -i or choose a "
-                "preset whose task is video-to-video (streamgen presets)"
-            )
-        queue: FrameQueue = (
-            LiveFrameQueue(math.ceil(LIVE_QUEUE_CLIPS * self.frames_wanted()))
-            if source.facts.is_live
-            else FileFrameQueue(QUEUE_CLIPS * self.frames_wanted())
-        )
-        return SourceReader(source, queue, prepare=framing.apply), queue
-
     def _open_session(
         self,
         prompt: str,
@@ -328,9 +303,11 @@ class Host:
         if queue is None:
             if strength is not None:
                 raise ConfigError("strength needs an input video; leave it out or give -i")
-            starter: ChunkStarter = self._noise_starter(recipe, chosen_seed, max_frames, opening)
+            starter: ChunkStarter = noise_starter(
+                pipeline, recipe, seed=chosen_seed, max_frames=max_frames, opening=opening
+            )
         else:
-            starter = self._video_starter(queue, chosen_seed, strength, recipe)
+            starter = video_starter(pipeline, recipe, queue, seed=chosen_seed, strength=strength)
         prompt_id = self.prompt_id(prompt)
         session = pipeline.engine.open(
             recipe,
@@ -344,43 +321,6 @@ class Host:
         )
         self.prompts.opened(session, prompt)
         return session
-
-    def _noise_starter(
-        self, recipe: Recipe, seed: int, max_frames: int | None, opening: Opening | None
-    ) -> NoiseStarter:
-        pipeline = self.pipeline
-        num_hidden = 0 if opening is None else opening.num_hidden_chunks(recipe)
-        max_chunks = None
-        if max_frames is not None:
-            max_chunks = pipeline.geometry.num_chunks(recipe, max_frames, num_hidden=num_hidden)
-        return NoiseStarter(
-            recipe,
-            pipeline.geometry,
-            pipeline.noise,
-            seed=seed,
-            max_chunks=max_chunks,
-            opening=opening,
-        )
-
-    def _video_starter(
-        self, queue: FrameQueue, seed: int, strength: float | None, recipe: Recipe
-    ) -> VideoStarter:
-        pipeline = self.pipeline
-        controller, condition_noise = video_start(pipeline, strength, recipe)
-        return VideoStarter(
-            recipe,
-            pipeline.geometry,
-            pipeline.noise,
-            seed=seed,
-            queue=queue,
-            encoder=StreamEncoder(
-                pipeline.bundle.codec, device=pipeline.backend.device, dtype=pipeline.backend.dtype
-            ),
-            controller=controller,
-            schedule=pipeline.schedule,
-            condition_noise=condition_noise,
-            is_live=isinstance(queue, LiveFrameQueue),
-        )
 
     def __enter__(self) -> Host:
         return self

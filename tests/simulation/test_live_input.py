@@ -14,7 +14,7 @@ from streamgen.media.source import SourceFacts
 from streamgen.media.sources.retiming import LiveRateSource
 from streamgen.metrics.export import Metrics
 from streamgen.scheduling.policy import StreamBatch
-from streamgen.serving.host import LIVE_QUEUE_CLIPS
+from streamgen.serving.starters import LIVE_QUEUE_CLIPS
 from streamgen.types import Frame, PictureSize
 from tests.media_files import grey
 from tests.small_engine import NoClip, small_recipe, text

@@ -12,7 +12,6 @@ Knows no network and no page.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -23,6 +22,7 @@ from streamgen.clock import Clock
 from streamgen.errors import ConfigError, StreamGenError
 from streamgen.media.frame_queue import LiveFrameQueue
 from streamgen.media.pixels import size_of
+from streamgen.serving.calls import Calls
 from streamgen.serving.host import Host, OpenSession, check_seed
 from streamgen.serving.live_input import LiveInput
 from streamgen.serving.prompts import check_prompt
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 SPARE_FRAMES = 2  # of input that may wait beside a clip: a tick may last longer than a frame
 OUTPUT_CLIPS = 2  # finished clips that wait for whoever shows them; then the oldest are dropped
 STOP_TIMEOUT_S = 30.0  # a tick of a large model may take long
+STOPPED = "the engine has stopped; restart it"
 
 T = TypeVar("T")
 
@@ -158,8 +159,7 @@ class LiveHost:
         self._clock = clock
         self._hosts: dict[str, Host] = {}
         self._streams: list[LiveStream] = []
-        self._calls: queue.SimpleQueue[tuple[Callable[[], object], Future[object]] | None]
-        self._calls = queue.SimpleQueue()
+        self._calls = Calls()
         self._failure: BaseException | None = None
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="live-host", daemon=True)
@@ -183,16 +183,15 @@ class LiveHost:
     def stop(self) -> None:
         """End all streams and the thread."""
         self._is_stopping = True
-        self._calls.put(None)
+        self._calls.wake()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(STOP_TIMEOUT_S)
 
     def call(self, work: Callable[[], T]) -> Future[T]:
         """Run `work` in the thread between two ticks; its result or error is the future's."""
-        future: Future[T] = Future()
-        self._calls.put((work, future))  # pyright: ignore[reportArgumentType]
+        future = self._calls.add(work)
         if not self._thread.is_alive():
-            self._refuse_calls()
+            self._calls.refuse(STOPPED)
         return future
 
     @property
@@ -305,22 +304,13 @@ class LiveHost:
     def _run(self) -> None:
         try:
             while not self._is_stopping:
-                self._serve_calls()
+                self._calls.serve(must_wait=not self._streams)
                 self._tick()
         except BaseException as error:  # the thread's root: whoever waits for a frame hears of it
             logger.error("the engine failed", exc_info=error)
             self._failure = error
         finally:
             self._finish()
-
-    def _serve_calls(self) -> None:
-        """Do what was asked for; sleep until something is, while there is no stream."""
-        must_wait = not self._streams
-        while must_wait or not self._calls.empty():
-            must_wait = False
-            entry = self._calls.get()
-            if entry is not None:
-                _answer(*entry)
 
     def _tick(self) -> None:
         busy = {stream.facts.name for stream in self._streams}
@@ -359,13 +349,7 @@ class LiveHost:
             except Exception as error:  # an engine that failed may fail again
                 logger.error("a stream could not be ended", exc_info=error)
                 stream.output.close(reason)
-        self._refuse_calls()
-
-    def _refuse_calls(self) -> None:
-        while not self._calls.empty():
-            entry = self._calls.get()
-            if entry is not None and not entry[1].done():
-                entry[1].set_exception(StreamGenError("the engine has stopped; restart it"))
+        self._calls.refuse(STOPPED)
 
 
 def _facts(name: str, host: Host) -> PresetFacts:
@@ -381,12 +365,3 @@ def _facts(name: str, host: Host) -> PresetFacts:
         sessions=config.engine.sessions,
         seed=config.engine.seed,
     )
-
-
-def _answer(work: Callable[[], object], future: Future[object]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(work())
-    except BaseException as error:  # whoever asked decides what it means
-        future.set_exception(error)

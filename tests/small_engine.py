@@ -35,6 +35,7 @@ from streamgen.models.codec_facts import CodecFacts
 from streamgen.models.wan.config import WanConfig
 from streamgen.models.wan.dit import WanDiT
 from streamgen.ops.operations import PLAIN, Operations
+from streamgen.ops.quantise import KVFormat
 from streamgen.ops.rope import TokenGrid
 from streamgen.scheduling.policy import Policy
 from streamgen.types import Clip, PromptId
@@ -215,6 +216,7 @@ class SmallEngine:
         cache: CachePolicy | None = None,
         sinks_and_ring: tuple[int, int] = (0, 0),
         runner: ForwardRunner | None = None,
+        kind: KVFormat = KVFormat.FULL,
     ) -> None:
         """`cache` and `sinks_and_ring` are those of all recipes, where the cache must know them."""
         self.model = model or small_dit()
@@ -241,6 +243,7 @@ class SmallEngine:
             operations=operations,
             moves_sinks=cache is not None and cache.moves_sinks,
             adaptive=adaptive,
+            kind=kind,
         )
         self.stage = Stage(self.model, self.cache, device=CPU, runner=runner)
         self.slots = DenoiseSlots(facts, NOISE)

@@ -23,6 +23,7 @@ import triton.language as tl
 from torch import Tensor
 
 from streamgen_kernels.launch import num_warps_for
+from streamgen_kernels.pairs import load_pairs, store_pairs
 
 
 class Norms(Protocol):
@@ -66,18 +67,16 @@ def _norm_rotate(
     """Even and odd channels of one token, normalised and rotated; BLOCK pairs."""
     pair = tl.arange(0, BLOCK)
     inside = pair < dim // 2
-    at = x_ptr + token * dim + 2 * pair
-    even = tl.load(at, mask=inside, other=0.0).to(tl.float32)
-    odd = tl.load(at + 1, mask=inside, other=0.0).to(tl.float32)
+    even, odd = load_pairs(x_ptr + token * dim, dim, BLOCK)
     scale = 1.0 / tl.sqrt((tl.sum(even * even, 0) + tl.sum(odd * odd, 0)) / dim + eps)
-    weight_at = weight_ptr + 2 * pair
+    even_weight, odd_weight = load_pairs(weight_ptr, dim, BLOCK)
     even = even * scale
     odd = odd * scale
     if ROUNDS:  # the definition rounds between the norm and its weight
         even = even.to(x_ptr.dtype.element_ty).to(tl.float32)
         odd = odd.to(x_ptr.dtype.element_ty).to(tl.float32)
-    even = even * tl.load(weight_at, mask=inside, other=0.0).to(tl.float32)
-    odd = odd * tl.load(weight_at + 1, mask=inside, other=0.0).to(tl.float32)
+    even = even * even_weight
+    odd = odd * odd_weight
     if ROUNDS:
         even = even.to(x_ptr.dtype.element_ty).to(tl.float32)
         odd = odd.to(x_ptr.dtype.element_ty).to(tl.float32)
@@ -104,29 +103,23 @@ def _norm_rotate_write(
     frame = within // frame_tokens
     place = within % frame_tokens
     angle = (row % angle_rows) * tokens + within
-    pair = tl.arange(0, BLOCK)
-    inside = pair < dim // 2
     even, odd = _norm_rotate(
         q_ptr, q_weight_ptr, cos_ptr, sin_ptr, token, angle, dim, head_pairs, eps,
         True, ROUNDS, BLOCK,
     )  # fmt: skip
-    out_at = out_ptr + token * dim + 2 * pair
-    tl.store(out_at, even.to(out_ptr.dtype.element_ty), mask=inside)
-    tl.store(out_at + 1, odd.to(out_ptr.dtype.element_ty), mask=inside)
+    store_pairs(out_ptr + token * dim, even, odd, dim, BLOCK)
     even, odd = _norm_rotate(
         k_ptr, k_weight_ptr, cos_ptr, sin_ptr, token, angle, dim, head_pairs, eps,
         ROTATES_KEYS, ROUNDS, BLOCK,
     )  # fmt: skip
     cache_row = tl.load(rows_ptr + row).to(tl.int64)
     cell = tl.load(cells_ptr + row * frames + frame).to(tl.int64)
-    target = cache_row * row_stride + cell * cell_stride + place * dim + 2 * pair
-    tl.store(keys_ptr + target, even.to(keys_ptr.dtype.element_ty), mask=inside)
-    tl.store(keys_ptr + target + 1, odd.to(keys_ptr.dtype.element_ty), mask=inside)
-    v_at = v_ptr + token * dim + 2 * pair
-    v_even = tl.load(v_at, mask=inside, other=0.0)
-    v_odd = tl.load(v_at + 1, mask=inside, other=0.0)
-    tl.store(values_ptr + target, v_even.to(values_ptr.dtype.element_ty), mask=inside)
-    tl.store(values_ptr + target + 1, v_odd.to(values_ptr.dtype.element_ty), mask=inside)
+    target = cache_row * row_stride + cell * cell_stride + place * dim
+    store_pairs(keys_ptr + target, even, odd, dim, BLOCK)
+    lane = tl.arange(0, 2 * BLOCK)
+    value = tl.load(v_ptr + token * dim + lane, mask=lane < dim, other=0.0)
+    value = value.to(values_ptr.dtype.element_ty)
+    tl.store(values_ptr + target + lane, value, mask=lane < dim)
 
 
 @triton.jit
@@ -139,15 +132,12 @@ def _rotate(
     within = token % tokens
     pair = tl.arange(0, BLOCK)
     inside = pair < dim // 2
-    at = x_ptr + row * x_row + within * x_token + 2 * pair
-    even = tl.load(at, mask=inside, other=0.0).to(tl.float32)
-    odd = tl.load(at + 1, mask=inside, other=0.0).to(tl.float32)
+    even, odd = load_pairs(x_ptr + row * x_row + within * x_token, dim, BLOCK)
     angle_at = ((row % angle_rows) * tokens + within) * head_pairs + pair % head_pairs
     cos = tl.load(cos_ptr + angle_at, mask=inside, other=1.0)
     sin = tl.load(sin_ptr + angle_at, mask=inside, other=0.0)
-    out_at = out_ptr + token * dim + 2 * pair
-    tl.store(out_at, (even * cos - odd * sin).to(out_ptr.dtype.element_ty), mask=inside)
-    tl.store(out_at + 1, (even * sin + odd * cos).to(out_ptr.dtype.element_ty), mask=inside)
+    out_at = out_ptr + token * dim
+    store_pairs(out_at, even * cos - odd * sin, even * sin + odd * cos, dim, BLOCK)
 
 
 def rotate(x_BLNE: Tensor, table: Table) -> Tensor:

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from streamgen.ops.qkv import Ring
+from streamgen.cache.cells import LayerCells, Target
 
 
 class AdaptiveSinks:
@@ -47,31 +47,37 @@ class AdaptiveSinks:
         )
 
     def choose(
-        self, layer: int, may_replace_B1: Tensor, ring: Ring, k_BLNE: Tensor, v_BLNE: Tensor
+        self,
+        layer: int,
+        may_replace_B1: Tensor,
+        cells: LayerCells,
+        target: Target,
+        k_BLNE: Tensor,
+        v_BLNE: Tensor,
     ) -> Tensor:
         """The cells to write to, [B, F]. Where nothing may be replaced (the window still fills),
         the proposed ones, and the row's count begins anew."""
         num_replaced_R = self._num_replaced_LR[layer]
-        late_B1 = num_replaced_R[ring.rows_B1] * may_replace_B1
-        in_ring_BF = self._sinks + (ring.cells_BF - self._sinks - late_B1) % self._ring
-        likeness_BK = self._likeness(ring, k_BLNE, v_BLNE)
+        late_B1 = num_replaced_R[target.rows_B1] * may_replace_B1
+        in_ring_BF = self._sinks + (target.cells_BF - self._sinks - late_B1) % self._ring
+        likeness_BK = self._likeness(cells, target, k_BLNE, v_BLNE)
         is_unlike_B1 = may_replace_B1 & (likeness_BK.amin(1, keepdim=True) < self._threshold)
-        num_replaced_R[ring.rows_B1] = late_B1 + is_unlike_B1
+        num_replaced_R[target.rows_B1] = late_B1 + is_unlike_B1
         chosen_BF = torch.where(is_unlike_B1, likeness_BK.argmin(1, keepdim=True), in_ring_BF)
-        return torch.where(may_replace_B1, chosen_BF, ring.cells_BF)
+        return torch.where(may_replace_B1, chosen_BF, target.cells_BF)
 
-    def _likeness(self, ring: Ring, k_BLNE: Tensor, v_BLNE: Tensor) -> Tensor:
+    def _likeness(
+        self, cells: LayerCells, target: Target, k_BLNE: Tensor, v_BLNE: Tensor
+    ) -> Tensor:
         """a_i of the module's head, [B, K], of the chunk's first frame."""
-        num_tokens = ring.keys_RGSNE.shape[2]
+        stored = cells.first_cells(target.rows_B1, self._sinks)
+        num_tokens = stored[0].shape[2]
         keys_BK, values_BK = (
             functional.cosine_similarity(
-                stored_RGSNE[:, : self._sinks][ring.rows_B1[:, 0]].float().mean(2).flatten(2),
+                stored_BKSNE.float().mean(2).flatten(2),
                 new_BLNE[:, :num_tokens].float().mean(1, keepdim=True).flatten(2),
                 dim=-1,
             )
-            for stored_RGSNE, new_BLNE in (
-                (ring.keys_RGSNE, k_BLNE),
-                (ring.values_RGSNE, v_BLNE),
-            )
+            for stored_BKSNE, new_BLNE in zip(stored, (k_BLNE, v_BLNE), strict=True)
         )
         return (keys_BK + values_BK) / 2

@@ -18,8 +18,8 @@ def apply_edit(edit: Edit, row_R2GSNE: Tensor) -> None:
     """Change one cache row in place, in all layers."""
     for layer_2GSNE in row_R2GSNE:
         match edit:
-            case CellsMoved(sources, targets):
-                layer_2GSNE[:, list(targets)] = layer_2GSNE[:, list(sources)]
+            case CellsMoved():
+                move_cells(edit, layer_2GSNE[None])
             case CellsBlended(sources, targets, keep):
                 for source, target in zip(sources, targets, strict=True):
                     _blend(layer_2GSNE[:, source], layer_2GSNE[:, target], keep)
@@ -28,6 +28,12 @@ def apply_edit(edit: Edit, row_R2GSNE: Tensor) -> None:
                 table = turn_table(frames, keys_GSNE.shape[-1], keys_GSNE.device)
                 for cell in cells:
                     keys_GSNE[cell] = rotate(keys_GSNE[cell][None], table)[0]
+
+
+def move_cells(edit: CellsMoved, row_R2G: Tensor) -> None:
+    """Whatever a cell holds, [R, 2, G, ...]."""
+    for layer_2G in row_R2G:
+        layer_2G[:, list(edit.targets)] = layer_2G[:, list(edit.sources)]
 
 
 def _blend(source: Tensor, target: Tensor, keep: float) -> None:

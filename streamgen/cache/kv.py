@@ -2,10 +2,12 @@
 
 Every pass writes its keys and values before it attends, so a chunk sees itself and its window.
 Index arithmetic is done once a tick, for all layers: `KVCache.prepare` turns host placements into
-a `CachePlan`, and `KVCache.layer` is then what one block attends through.
+a `CachePlan`, and `KVCache.layer` is then what one block attends through. Numbers may be kept in 8
+or 4 bits (`KVFormat`), with one scale for each token and head in a tensor beside them.
 
 Legend: B rows of a batch, F latent frames of a chunk, S tokens of a latent frame, L = F * S,
-R cache rows, G cells, M cached tokens, N heads, E head dim, P pairs of a head's channels.
+R cache rows, G cells, M cached tokens, N heads, E head dim, P pairs of a head's channels, C stored
+numbers of a head: E, or E / 2 in 4 bits.
 """
 
 from __future__ import annotations
@@ -18,13 +20,26 @@ import torch
 from torch import Tensor
 
 from streamgen.cache.adaptive import AdaptiveSinks
-from streamgen.cache.edits import apply_edit
-from streamgen.cache.placement import Edit, Placement, Positions, QuerySpan
+from streamgen.cache.cells import (
+    FullCells,
+    LayerCells,
+    QuantisedCells,
+    Target,
+    decoded,
+    encoded,
+)
+from streamgen.cache.edits import apply_edit, move_cells
+from streamgen.cache.placement import CellsMoved, Edit, Placement, Positions, QuerySpan
 from streamgen.cache.recent import Recent
 from streamgen.ops.modulation import rms_norm
 from streamgen.ops.operations import PLAIN, Operations
-from streamgen.ops.qkv import QKNorms, Ring, write
+from streamgen.ops.qkv import QKNorms
+from streamgen.ops.quantise import KVFormat
 from streamgen.ops.rope import RopeTable, TokenGrid, rope_table
+
+Choose = Callable[[LayerCells, Target, Tensor, Tensor], Tensor]
+"""From the cells, where the plan would write, and keys as they are stored and values, BLNE, to the
+cells to write to, BF."""
 
 NUM_PLANS = 16  # kept: with positions relative to the window they come round with its ring
 
@@ -40,10 +55,10 @@ class CacheShape:
     head_dim: int
     grid: TokenGrid
 
-    def size_bytes(self, dtype: torch.dtype) -> int:
-        """Memory that the cache takes."""
+    def size_bytes(self, dtype: torch.dtype, kind: KVFormat = KVFormat.FULL) -> int:
+        """Memory that the cache takes, scales included."""
         tokens = self.num_layers * 2 * self.num_rows * self.num_cells * self.grid.num_tokens
-        return tokens * self.num_heads * self.head_dim * dtype.itemsize
+        return tokens * self.num_heads * kind.bytes_a_head(self.head_dim, dtype.itemsize)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +99,11 @@ class KVCache:
         operations: Operations = PLAIN,
         moves_sinks: bool = False,
         adaptive: AdaptiveSinks | None = None,
+        kind: KVFormat = KVFormat.FULL,
     ) -> None:
         """Keys are stored rotated where their positions never change: absolute ones, unless
-        `moves_sinks` says that sinks get others in time. Else they are rotated when read."""
+        `moves_sinks` says that sinks get others in time. Else they are rotated when read. `kind`
+        says in how many bits; `dtype` is the model's in any case."""
         self.shape = shape
         self._positions = positions
         self._rotates_late = moves_sinks or positions is Positions.WINDOW
@@ -96,11 +113,16 @@ class KVCache:
         self._plans: Recent[tuple[tuple[int, ...], tuple[Placement, ...]], CachePlan]
         self._plans = Recent(NUM_PLANS)
         sizes = (shape.num_rows, shape.num_cells, shape.grid.num_tokens)
+        self._kind = kind
+        self._dtype = dtype
+        is_full = kind is KVFormat.FULL
+        heads = (shape.num_layers, 2, *sizes, shape.num_heads)
         self._store = torch.zeros(
-            (shape.num_layers, 2, *sizes, shape.num_heads, shape.head_dim),
+            (*heads, shape.head_dim if is_full else kind.stored_channels(shape.head_dim)),
             device=device,
-            dtype=dtype,
+            dtype=dtype if is_full else torch.uint8,
         )
+        self._scales = None if is_full else torch.zeros(heads, device=device)
 
     def prepare(self, rows: Sequence[int], placements: Sequence[Placement]) -> CachePlan:
         """Turn host placements, one a row of the batch, into indices and tables on the device,
@@ -134,37 +156,77 @@ class KVCache:
         if self._adaptive is not None and plan.may_replace_B1 is not None:
             choose = partial(self._adaptive.choose, index, plan.may_replace_B1)
         return CachedAttention(
-            self._store[index],
+            self._cells(index),
             plan,
             rotates_late=self._rotates_late,
             operations=self._operations,
             choose=choose,
         )
 
+    def _cells(self, index: int) -> LayerCells:
+        if self._scales is None:
+            return FullCells(self._store[index], self._operations)
+        return QuantisedCells(
+            self._store[index], self._scales[index], self._kind, self._dtype, self._operations
+        )
+
     def edit(self, row: int, edits: Sequence[Edit]) -> None:
         """Carry out a placement's edits of one row, in all layers."""
         for edit in edits:
-            apply_edit(edit, self._store[:, :, row])
+            if self._scales is None:
+                apply_edit(edit, self._store[:, :, row])
+            elif isinstance(edit, CellsMoved):
+                move_cells(edit, self._store[:, :, row])
+                move_cells(edit, self._scales[:, :, row])
+            else:
+                self._edit_quantised(row, edit)
+
+    def _edit_quantised(self, row: int, edit: Edit) -> None:
+        """Layer by layer: turned into full numbers, edited, and stored anew."""
+        cells = edit.cells_changed
+        assert self._scales is not None
+        for layer in range(self.shape.num_layers):
+            one = slice(layer, layer + 1)
+            kept_12GSNE = self._decoded(self._store[one, :, row], self._scales[one, :, row])
+            apply_edit(edit, kept_12GSNE)
+            self.write_cells(row, cells, one, kept_12GSNE[:, :, list(cells)])
+
+    def _decoded(self, codes_C: Tensor, scale: Tensor) -> Tensor:
+        return decoded(codes_C, scale, self._kind, self._dtype, self._operations)
 
     def copy_cells(self, source: int, targets: Sequence[int], cells: Sequence[int]) -> None:
         """Copy cells of one row to other rows, in all layers."""
-        for target in targets:
-            for cell in cells:
-                self._store[:, :, target, cell] = self._store[:, :, source, cell]
+        for kept in (self._store,) if self._scales is None else (self._store, self._scales):
+            for target in targets:
+                for cell in cells:
+                    kept[:, :, target, cell] = kept[:, :, source, cell]
 
     def read_cells(self, row: int, cells: Sequence[int], layers: slice) -> Tensor:
         """A copy of cells of a row in some layers, [layer, 2, G, S, N, E], for another cache."""
-        return self._store[layers, :, row][:, :, list(cells)]
+        chosen = list(cells)
+        store_R2GSNC = self._store[layers, :, row][:, :, chosen]
+        if self._scales is None:
+            return store_R2GSNC
+        return self._decoded(store_R2GSNC, self._scales[layers, :, row][:, :, chosen])
 
     def write_cells(
         self, row: int, cells: Sequence[int], layers: slice, kept_R2GSNE: Tensor
     ) -> None:
         """Put in what `read_cells` of another cache gave."""
-        self._store[layers, :, row][:, :, list(cells)] = kept_R2GSNE
+        chosen = list(cells)
+        if self._scales is None:
+            self._store[layers, :, row][:, :, chosen] = kept_R2GSNE
+            return
+        codes_R2GSNC, scale_R2GSN = encoded(kept_R2GSNE, self._kind, self._operations)
+        self._store[layers, :, row][:, :, chosen] = codes_R2GSNC
+        self._scales[layers, :, row][:, :, chosen] = scale_R2GSN
 
     def snapshot(self, row: int, num_cells: int) -> Tensor:
         """A copy of the first cells of a row, [layer, 2, M, N, E], for tests and moves."""
-        return self._store[:, :, row, :num_cells].flatten(2, 3).clone()
+        store = self._store[:, :, row, :num_cells].flatten(2, 3)
+        if self._scales is None:
+            return store.clone()
+        return self._decoded(store, self._scales[:, :, row, :num_cells].flatten(2, 3))
 
     def _may_replace(self, placements: Sequence[Placement]) -> Tensor | None:
         if self._adaptive is None:
@@ -207,17 +269,16 @@ class CachedAttention:
 
     def __init__(
         self,
-        store_2RGSNE: Tensor,
+        cells: LayerCells,
         plan: CachePlan,
         *,
         rotates_late: bool,
         operations: Operations,
-        choose: Callable[[Ring, Tensor, Tensor], Tensor] | None,
+        choose: Choose | None,
     ) -> None:
-        """`choose` says, from the ring and from keys as they are stored and values, BLNE, where
-        to write; None: where the plan says."""
-        keys_RGSNE, values_RGSNE = store_2RGSNE.unbind(0)
-        self._ring = Ring(keys_RGSNE, values_RGSNE, plan.rows_B1, plan.cells_BF)
+        """`choose` says where to write; None: where the plan says."""
+        self._cells = cells
+        self._target = Target(plan.rows_B1, plan.cells_BF)
         self._plan = plan
         self._rotates_late = rotates_late
         self._operations = operations
@@ -227,24 +288,24 @@ class CachedAttention:
         rotate, table = self._operations.rotate, self._plan.query_table
         if not self._rotates_late:
             k_BLNE = rotate(k_BLNE, table)
-        if self._choose is None:
-            write(self._ring, k_BLNE, v_BLNE)
-        else:
-            chosen_BF = self._choose(self._ring, k_BLNE, v_BLNE)
-            write(replace(self._ring, cells_BF=chosen_BF), k_BLNE, v_BLNE)
+        target = self._target
+        if self._choose is not None:
+            target = replace(target, cells_BF=self._choose(self._cells, target, k_BLNE, v_BLNE))
+        self._cells.write(target, k_BLNE, v_BLNE)
         return self._attend_window(rotate(q_BLNE, table))
 
     def attend_projected(
         self, q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, norms: QKNorms
     ) -> Tensor:
         if self._choose is not None:
-            heads = self._ring.keys_RGSNE.shape[-2:]
+            heads = (self._cells.num_heads, -1)
             q_BLNE = rms_norm(q_BLD, norms.q_D, norms.eps).unflatten(-1, heads)
             k_BLNE = rms_norm(k_BLD, norms.k_D, norms.eps).unflatten(-1, heads)
             return self.attend(q_BLNE, k_BLNE, v_BLD.unflatten(-1, heads))
-        q_BLNE = self._operations.norm_rotate_write(
-            q_BLD, k_BLD, v_BLD, norms, self._plan.query_table, self._ring, not self._rotates_late
-        )
+        q_BLNE = self._cells.norm_rotate_write(
+            self._target, q_BLD, k_BLD, v_BLD, norms, self._plan.query_table,
+            not self._rotates_late,
+        )  # fmt: skip
         return self._attend_window(q_BLNE)
 
     def _attend_window(self, q_BLNE: Tensor) -> Tensor:
@@ -253,10 +314,8 @@ class CachedAttention:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _attend_run(self, q_BLNE: Tensor, run: Run) -> Tensor:
-        k_BMNE = self._ring.keys_RGSNE[run.rows, : run.num_cells].flatten(1, 2)
-        v_BMNE = self._ring.values_RGSNE[run.rows, : run.num_cells].flatten(1, 2)
-        if run.key_table is not None:
-            k_BMNE = self._operations.rotate(k_BMNE, run.key_table)
+        k_BMNE = self._cells.keys(run.rows, run.num_cells, run.key_table)
+        v_BMNE = self._cells.values(run.rows, run.num_cells)
         attention = self._operations.attention
         if not run.spans:
             return attention(q_BLNE, k_BMNE, v_BMNE)

@@ -28,6 +28,10 @@ class CellsMoved:
     sources: tuple[int, ...]
     targets: tuple[int, ...]
 
+    @property
+    def cells_changed(self) -> tuple[int, ...]:
+        return self.targets
+
 
 @dataclass(frozen=True, slots=True)
 class CellsBlended:
@@ -40,6 +44,10 @@ class CellsBlended:
     targets: tuple[int, ...]
     keep: float
 
+    @property
+    def cells_changed(self) -> tuple[int, ...]:
+        return self.targets
+
 
 @dataclass(frozen=True, slots=True)
 class KeysTurned:
@@ -47,6 +55,10 @@ class KeysTurned:
 
     cells: tuple[int, ...]
     frames: int
+
+    @property
+    def cells_changed(self) -> tuple[int, ...]:
+        return self.cells
 
 
 Edit = CellsMoved | CellsBlended | KeysTurned

@@ -36,6 +36,8 @@ class CacheSettings(Protocol):
     def on_prompt(self) -> str: ...
     @property
     def flush_keeps(self) -> int: ...
+    @property
+    def dtype(self) -> str: ...
 
 
 def check_cache(cache: CacheSettings) -> None:
@@ -113,6 +115,14 @@ def _check_sink(cache: CacheSettings) -> None:
             cache.sink_kind,
             "blends keys, which are stored rotated with absolute positions of their own",
             'set cache.positions = "window" or cache.sink_place = "within"',
+        )
+    if cache.sink_kind == "ema" and cache.dtype != "full":
+        raise wrong(
+            "cache.dtype",
+            cache.dtype,
+            'has steps larger than what cache.sink_kind = "ema" adds at a time, so sinks would '
+            "never change",
+            'use "full" or cache.sink_kind = "fixed"',
         )
     if cache.sink_kind == "adaptive":
         for key, value, only in (

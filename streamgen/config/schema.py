@@ -132,6 +132,8 @@ class CacheConfig:
     on_prompt: Literal["keep", "flush", "recache"] = "keep"  # a new prompt leaves the cache alone,
     #                        empties the ring, or has it computed anew from the latents (clean only)
     flush_keeps: int = 0  # "flush": newest latent frames that stay beside the sinks
+    dtype: Literal["full", "fp8", "int8", "int4"] = "full"  # of keys and values: as the model
+    #                                       computes them, or 8 or 4 bits and a scale a head
 
     def __post_init__(self) -> None:
         _check_range("cache.sinks", self.sinks, 0, 256)

@@ -18,6 +18,7 @@ from streamgen.ops.operations import PLAIN, Operations
 
 logger = logging.getLogger(__name__)
 
+FP8_CAPABILITY = (8, 9)  # Ada; also what Triton wants for e4m3
 KILOBYTE = 1024  # the unit of ru_maxrss on Linux
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -104,10 +105,24 @@ def _kernels() -> tuple[Operations, str]:
         flow_step=flow_step.flow_step,
         quantise=kv_quantise.quantise,
         dequantise=kv_quantise.dequantise,
+        dequantise_rotate=kv_quantise.dequantise_rotate,
         to_signed=pixels.to_signed,
         to_bytes=pixels.to_bytes,
     )
     return operations, "Triton kernels on a GPU"
+
+
+def check_fp8(device: torch.device, setting: str) -> None:
+    """Raise ConfigError where a GPU cannot compute with e4m3; a CPU can, slowly."""
+    if device.type != "cuda":
+        return
+    capability = torch.cuda.get_device_capability(device)
+    if capability < FP8_CAPABILITY:
+        major, minor = capability
+        raise ConfigError(
+            f"{setting} needs a GPU of compute capability 8.9 (Ada, Hopper) or above, this one has "
+            f'{major}.{minor}; use "int8"'
+        )
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -37,6 +37,7 @@ class Operations:
     """None: the float64 arithmetic of `streamgen.diffusion.flow`."""
     quantise: Callable[[Tensor, KVFormat], tuple[Tensor, Tensor]]
     dequantise: Callable[[Tensor, Tensor, KVFormat, torch.dtype], Tensor]
+    dequantise_rotate: Callable[[Tensor, Tensor, KVFormat, torch.dtype, RopeTable | None], Tensor]
     to_signed: Callable[[Tensor, torch.dtype], Tensor]
     to_bytes: Callable[[Tensor], Tensor]
 
@@ -51,6 +52,7 @@ PLAIN = Operations(
     flow_step=None,
     quantise=quantise.quantise,
     dequantise=quantise.dequantise,
+    dequantise_rotate=quantise.dequantise_rotate,
     to_signed=pixels.to_signed,
     to_bytes=pixels.to_bytes,
 )

@@ -3,7 +3,8 @@
 Symmetric, nearest: x is about code * scale with scale = max |x| / limit, over the channels of one
 head of one token. FP8 is e4m3 (Micikevicius et al. 2022, arXiv:2209.05433, table 1).
 
-Legend: ... any leading axes, E head dim, C bytes of a head: E for 8 bits, E / 2 for 4.
+Legend: ... any leading axes, E head dim, C bytes of a head: E for 8 bits, E / 2 for 4,
+B rows, M tokens, N heads.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from enum import Enum
 
 import torch
 from torch import Tensor
+
+from streamgen.ops.rope import RopeTable, rotate
 
 SMALLEST_SCALE = 1e-12  # of a head that is all zeros: its codes are zeros whatever the scale
 
@@ -39,10 +42,10 @@ class KVFormat(Enum):
         """Stored numbers of one head."""
         return head_dim // 2 if self is KVFormat.INT4 else head_dim
 
-    def bytes_a_head(self, head_dim: int, dtype: torch.dtype) -> int:
-        """Memory of one head of one token, its scale included."""
+    def bytes_a_head(self, head_dim: int, item_bytes: int) -> int:
+        """Memory of one head of one token, its scale included; `item_bytes` of a full number."""
         if self is KVFormat.FULL:
-            return head_dim * dtype.itemsize
+            return head_dim * item_bytes
         return self.stored_channels(head_dim) + torch.float32.itemsize
 
 
@@ -61,6 +64,22 @@ def dequantise(codes_C: Tensor, scale: Tensor, kind: KVFormat, dtype: torch.dtyp
     """What `quantise` stored, [..., E], in `dtype`."""
     codes = _unpacked(codes_C) if kind is KVFormat.INT4 else codes_C
     return (codes.float() * scale[..., None]).to(dtype)
+
+
+def dequantise_rotate(
+    codes_BMNC: Tensor,
+    scale_BMN: Tensor,
+    kind: KVFormat,
+    dtype: torch.dtype,
+    table: RopeTable | None,
+) -> Tensor:
+    """A window as attention reads it, BMNE: `dequantise`, then `rope.rotate` if there is a table.
+
+    Rotated in float32 and rounded once.
+    """
+    if table is None:
+        return dequantise(codes_BMNC, scale_BMN, kind, dtype)
+    return rotate(dequantise(codes_BMNC, scale_BMN, kind, torch.float32), table).to(dtype)
 
 
 def _packed(codes_E: Tensor) -> Tensor:

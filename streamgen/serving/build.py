@@ -53,6 +53,7 @@ from streamgen.models.registry import load_bundle
 from streamgen.models.wan.bundle import load_wan
 from streamgen.models.wan.vae_config import WAN_21_VAE
 from streamgen.ops.backend import DTYPES, Backend, choose_backend, free_bytes
+from streamgen.ops.quantise import KVFormat
 from streamgen.ops.rope import TokenGrid
 from streamgen.serving.deciding import make_engine
 from streamgen.serving.grid import token_grid
@@ -211,7 +212,8 @@ def _local_executor(
         ),
     )
     bundle.dit.use(backend.operations)
-    cache = make_cache(facts, recipe, backend, grid, num_rows, range(facts.num_blocks))
+    kind = KVFormat(config.cache.dtype)
+    cache = make_cache(facts, recipe, backend, grid, num_rows, range(facts.num_blocks), kind)
     stage = Stage(
         bundle.dit,
         cache,

@@ -28,6 +28,7 @@ from streamgen.models.wan.memory import (
     vae_params,
     vae_work,
 )
+from streamgen.ops.quantise import KVFormat
 from streamgen.serving.model_files import WanParts
 from streamgen.serving.prompts import NUM_READY_PROMPTS
 
@@ -65,7 +66,8 @@ def memory_of(
     sessions = config.engine.sessions
     num_cells = recipe.sinks + recipe.ring
     num_rows = recipe.num_cache_rows * sessions
-    kv = 2 * parts.dit.num_blocks * num_rows * num_cells * frame_tokens * parts.dit.dim
+    kind = KVFormat(config.cache.dtype)
+    kv_heads = 2 * parts.dit.num_blocks * num_rows * num_cells * frame_tokens * parts.dit.num_heads
     num_prompts = NUM_KEPT_PROMPTS * sessions + NUM_READY_PROMPTS + recipe.guidance.is_active
     batch_rows = recipe.max_in_flight * recipe.max_pass_rows * sessions
     frames = max(recipe.chunk_frames, recipe.first_chunk_frames)
@@ -82,7 +84,7 @@ def memory_of(
     device = (
         ("weights", dit_params(parts.dit) * item_bytes),
         ("LoRAs", parts.lora_bytes and parts.lora_bytes + dit_params(parts.dit) * item_bytes),
-        ("KV cache", kv * item_bytes),
+        ("KV cache", kv_heads * kind.bytes_a_head(parts.dit.head_dim, item_bytes)),
         ("prompts", num_prompts * prompt_numbers(parts.dit) * item_bytes),
         ("codec", (codec_params + sessions * codec_state) * item_bytes),
         ("text encoder", text_bytes),

@@ -15,7 +15,8 @@ from streamgen.errors import CapacityError, CheckpointError
 from streamgen.models.base import DiTFacts
 from streamgen.models.registry import load_bundle
 from streamgen.models.wan.bundle import load_wan_dit
-from streamgen.ops.backend import Backend
+from streamgen.ops.backend import Backend, check_fp8
+from streamgen.ops.quantise import KVFormat
 from streamgen.ops.rope import TokenGrid
 from streamgen.serving.model_files import wan_files
 
@@ -50,7 +51,8 @@ def build_stage(plan: StagePlan, backend: Backend, blocks: range, num_rows: int)
         dit, loras = load_wan_dit(files, device=device, dtype=dtype, blocks=blocks)
     dit.use(backend.operations)
     grid = dit.grid(plan.latent_height, plan.latent_width)
-    cache = make_cache(dit.facts, plan.recipe, backend, grid, num_rows, blocks)
+    kind = KVFormat(config.cache.dtype)
+    cache = make_cache(dit.facts, plan.recipe, backend, grid, num_rows, blocks, kind)
     return Stage(dit, cache, device=device, blocks=blocks, loras=loras)
 
 
@@ -70,7 +72,11 @@ def make_cache(
     grid: TokenGrid,
     num_rows: int,
     blocks: range,
+    kind: KVFormat,
 ) -> KVCache:
+    """ConfigError for a format that the hardware does not know, CapacityError if it is full."""
+    if kind is KVFormat.FP8:
+        check_fp8(backend.device, 'cache.dtype = "fp8"')
     shape = CacheShape(
         num_layers=len(blocks),
         num_rows=num_rows,
@@ -79,8 +85,8 @@ def make_cache(
         head_dim=facts.head_dim,
         grid=grid,
     )
-    size_gb = shape.size_bytes(backend.dtype) / 1e9
-    logger.info("KV cache: %d rows, %.3f GB", num_rows, size_gb)
+    size_gb = shape.size_bytes(backend.dtype, kind) / 1e9
+    logger.info("KV cache: %d rows, %s, %.3f GB", num_rows, kind.value, size_gb)
     try:
         return KVCache(
             shape,
@@ -90,11 +96,12 @@ def make_cache(
             operations=backend.operations,
             moves_sinks=recipe.cache.moves_sinks,
             adaptive=_adaptive_sinks(recipe, shape, backend),
+            kind=kind,
         )
     except (MemoryError, RuntimeError) as error:
         raise CapacityError(
             f"the KV cache needs {size_gb:.1f} GB for {num_rows} rows and there is not so much; "
-            f"lower engine.sessions or cache.ring"
+            f"lower engine.sessions or cache.ring, or set cache.dtype"
         ) from error
 
 

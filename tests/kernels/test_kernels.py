@@ -175,6 +175,35 @@ def test_fp8_codes_are_those_of_the_definition(kernels, draw):
     assert (back != expected).float().mean() <= allowed
 
 
+@pytest.mark.parametrize("head_dim", [6, 12, 40])
+@pytest.mark.parametrize("kind", [KVFormat.INT8, KVFormat.INT4])
+def test_heads_need_not_be_powers_of_two(kernels, draw, kind, head_dim):
+    x = draw(3, 7, head_dim)
+    codes, scale = kernels.kv_quantise.quantise(x, kind)
+    expected_codes, expected_scale = quantise.quantise(x, kind)
+    torch.testing.assert_close(scale, expected_scale, rtol=1e-6, atol=0)
+    assert (codes == expected_codes).float().mean() > 0.98
+    back = kernels.kv_quantise.dequantise(codes, scale, kind, torch.float32)
+    assert torch.equal(back, quantise.dequantise(codes, scale, kind, torch.float32))
+
+
 def test_heads_of_odd_sizes_are_refused(kernels, draw):
-    with pytest.raises(ValueError, match="powers of two"):
-        kernels.kv_quantise.quantise(draw(2, 3, 12), KVFormat.INT8)
+    with pytest.raises(ValueError, match="takes pairs"):
+        kernels.kv_quantise.quantise(draw(2, 3, 13), KVFormat.INT8)
+
+
+@pytest.mark.parametrize("kind", [KVFormat.FP8, KVFormat.INT8, KVFormat.INT4])
+@pytest.mark.parametrize("rotates", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_window_is_read_as_its_definition_says(kernels, draw, kind, rotates, dtype):
+    """Codes are a strided view: some rows of a store, the first of their cells."""
+    grid, heads, head_dim = rope.TokenGrid(2, 3), 3, 12
+    codes, scales = quantise.quantise(draw(4, 5, 6, heads, head_dim), kind)
+    codes, scales = codes.view(torch.uint8)[1:3, :4], scales[1:3, :4]
+    codes, scales = codes.flatten(1, 2).view(kind.storage), scales.flatten(1, 2)
+    assert not codes.is_contiguous()
+    positions = torch.tensor([[0, 1, 2, 3], [5, 6, 7, 8]])
+    table = rope.rope_table(positions, grid, head_dim, kernels.device) if rotates else None
+    found = kernels.kv_quantise.dequantise_rotate(codes, scales, kind, dtype, table)
+    expected = quantise.dequantise_rotate(codes, scales, kind, dtype, table)
+    assert_same(found, expected)

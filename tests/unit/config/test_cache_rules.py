@@ -56,6 +56,8 @@ ADAPTIVE = ("sink_kind=adaptive", "sink_threshold=0.2")
         (T2V, ["mode=recompute", "on_prompt=flush"], 'set it to "keep"'),
         (T2V, ["mode=recompute", "first_chunk=alone"], 'no effect with cache.mode = "recompute"'),
         (T2V, ["sink_kind=rolling"], 'must be one of "fixed", "ema", "adaptive"'),
+        (T2V, [*EMA, "dtype=int8"], "so sinks would never change"),
+        (T2V, ["dtype=int2"], 'must be one of "full", "fp8", "int8", "int4"'),
         (T2V, ["sink_place=befor"], 'did you mean "before"?'),
     ],
 )

@@ -246,7 +246,7 @@ class SmallEngine:
             kind=kind,
         )
         self.stage = Stage(self.model, self.cache, device=CPU, runner=runner)
-        self.slots = DenoiseSlots(facts, NOISE)
+        self.slots = DenoiseSlots(facts, NOISE, operations.flow_step)
         self.clock = SimulatedClock()
         self.executor = LocalExecutor(self.stage, self.slots, self.clock)
         self.rows = RowPool(num_rows)

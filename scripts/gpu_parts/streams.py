@@ -140,7 +140,9 @@ class MeasuredStream:
         )  # fmt: skip
         cache = KVCache(shape, Positions.WINDOW, device=device, dtype=dtype, operations=operations)
         stage = Stage(model, cache, device=device, runner=runner)
-        executor = LocalExecutor(stage, DenoiseSlots(facts, noise), self.clock)
+        executor = LocalExecutor(
+            stage, DenoiseSlots(facts, noise, operations.flow_step), self.clock
+        )
         self.engine = Engine(
             executor, StreamBatch(), rows=RowPool(num_rows), max_rows=num_rows, clock=self.clock,
             metrics=Metrics(self.clock),
@@ -150,7 +152,7 @@ class MeasuredStream:
         self.cache_bytes = shape.size_bytes(dtype)
         self.recipe, self.grid = recipe, shape.grid
         first = case.timesteps[0]
-        encoder = StreamEncoder(codec, device=device, dtype=dtype)
+        encoder = StreamEncoder(codec, device=device, dtype=dtype, operations=operations)
         starter = (
             EncodedStarter(recipe, geometry, encoder, Level(first, schedule.sigma_at(first)))
             if case.has_input
@@ -159,7 +161,7 @@ class MeasuredStream:
         text_MD = torch.randn(min(64, facts.text_len), facts.text_dim, device=device).to(dtype)
         prompts = [self.engine.add_prompt(text_MD) for _ in range(2)]
         self.session = self.engine.open(
-            recipe, make_starter=lambda: starter, decoder=StreamDecoder(codec), seed=0,
+            recipe, make_starter=lambda: starter, decoder=StreamDecoder(codec, operations), seed=0,
             prompt=prompts[0], negative_prompt=prompts[1], max_waiting_clips=2,
         )  # fmt: skip
 

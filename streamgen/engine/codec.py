@@ -13,13 +13,16 @@ import torch
 from torch import Tensor
 
 from streamgen.models.base import VideoCodec
+from streamgen.ops.operations import PLAIN, Operations
 from streamgen.types import Clip
 
 
-def pixels_to_tensor(clip: Clip, device: torch.device, dtype: torch.dtype) -> Tensor:
+def pixels_to_tensor(
+    clip: Clip, device: torch.device, dtype: torch.dtype, operations: Operations = PLAIN
+) -> Tensor:
     """uint8 [T, H, W, 3] to floats in [-1, 1], [T, 3, H, W]."""
     pixels_THWC = torch.from_numpy(np.ascontiguousarray(clip.pixels)).to(device, non_blocking=True)
-    return pixels_THWC.permute(0, 3, 1, 2).to(dtype) / 127.5 - 1
+    return operations.to_signed(pixels_THWC, dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,10 +44,18 @@ class DecodedClip:
 class StreamEncoder:
     """Encodes one session's input; a new session takes a new one."""
 
-    def __init__(self, codec: VideoCodec[Any], *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        codec: VideoCodec[Any],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        operations: Operations = PLAIN,
+    ) -> None:
         self._codec = codec
         self._device = device
         self._dtype = dtype
+        self._operations = operations
         self._state = codec.initial_state()
 
     @torch.inference_mode()
@@ -54,14 +65,15 @@ class StreamEncoder:
 
     def pixels(self, clip: Clip) -> Tensor:
         """A clip as the codec wants it: [T, 3, H, W] in [-1, 1] on its device."""
-        return pixels_to_tensor(clip, self._device, self._dtype)
+        return pixels_to_tensor(clip, self._device, self._dtype, self._operations)
 
 
 class StreamDecoder:
     """Decodes one session's finished chunks, in order; a new session takes a new one."""
 
-    def __init__(self, codec: VideoCodec[Any]) -> None:
+    def __init__(self, codec: VideoCodec[Any], operations: Operations = PLAIN) -> None:
         self._codec = codec
+        self._operations = operations
         self._state = codec.initial_state()
 
     @torch.inference_mode()
@@ -76,8 +88,7 @@ class StreamDecoder:
         """Decode a chunk; the one copy to the host is asynchronous and carries its event."""
         assert latents_FCHW is not None, "a stopwatch has nothing to decode"
         pixels_TCHW, self._state = self._codec.decode(latents_FCHW, self._state)
-        scaled = (pixels_TCHW[:num_frames].float() + 1) * 127.5
-        pixels_THWC = scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        pixels_THWC = self._operations.to_bytes(pixels_TCHW[:num_frames])
         if pixels_THWC.device.type == "cpu":
             return DecodedClip(pixels_THWC, None, pts_s, captured_s)
         on_host = torch.empty_like(pixels_THWC, device="cpu", pin_memory=True)

@@ -16,6 +16,7 @@ from streamgen.diffusion.guidance import negative_velocity
 from streamgen.diffusion.noise import NoiseSource
 from streamgen.engine.batch import Row, SlotKey, Started
 from streamgen.models.base import DiTFacts, Prediction
+from streamgen.ops.operations import FlowStep
 from streamgen.types import SessionId
 
 
@@ -43,9 +44,14 @@ class DenoiseSlots:
     """Owns the latents in flight of all sessions, on the last stage, and the finished ones that
     preludes may recall: at most one window of each session."""
 
-    def __init__(self, facts: DiTFacts, noise: NoiseSource) -> None:
+    def __init__(
+        self, facts: DiTFacts, noise: NoiseSource, flow_step: FlowStep | None = None
+    ) -> None:
+        """`flow_step` takes a whole batch without guidance to its next levels in one operation;
+        None: row by row, in float64 where the public references are."""
         self._facts = facts
         self._noise = noise
+        self._flow_step = flow_step
         self._slots: dict[SlotKey, DenoiseSlot] = {}
         self._finished: dict[SessionId, dict[int, FinishedFrame]] = {}
 
@@ -82,19 +88,24 @@ class DenoiseSlots:
             return {}  # a prelude is over when the cache has been written
         if self._facts.prediction is Prediction.CHANGE:
             predicted_BFCHW = predicted_BFCHW + self._conditions(rows, predicted_BFCHW)
-        clean_BFCHW = self._clean(rows, predicted_BFCHW)
+        clean_BFCHW, next_BFCHW = self._step(rows, predicted_BFCHW)
         finished: dict[SlotKey, Tensor] = {}
-        for row, clean_FCHW in zip(rows, clean_BFCHW, strict=True):
+        for index, (row, clean_FCHW) in enumerate(zip(rows, clean_BFCHW, strict=True)):
             if row.is_negative:
                 continue
             slot = self._slots[row.key]
+            is_given = slot.given_FCHW is not None
             if slot.given_FCHW is not None:
                 clean_FCHW = slot.given_FCHW
             if not row.is_context and row.next_sigma is None:
                 slot.latents_FCHW = clean_FCHW
                 finished[row.key] = clean_FCHW
             elif row.next_sigma is not None:
-                slot.latents_FCHW = self._noised(row, clean_FCHW)
+                slot.latents_FCHW = (
+                    self._noised(row, clean_FCHW)
+                    if next_BFCHW is None or is_given
+                    else next_BFCHW[index]
+                )
             if row.is_final:
                 self._remember(row)
                 del self._slots[row.key]
@@ -138,6 +149,31 @@ class DenoiseSlots:
         zeros_FCHW = like_BFCHW.new_zeros(()).expand(shape)
         conditions = [self._condition(row) for row in rows]
         return torch.stack([zeros_FCHW if one is None else one for one in conditions])
+
+    def _step(self, rows: Sequence[Row], predicted_BFCHW: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Clean latents of all rows, and those of the next levels where one operation makes both;
+        a row that has no next level has its clean latents there."""
+        is_plain = not any(row.guidance.is_active or row.is_negative for row in rows)
+        if (
+            self._flow_step is None
+            or self._facts.prediction is not Prediction.VELOCITY
+            or not is_plain
+        ):
+            return self._clean(rows, predicted_BFCHW), None
+        noisy_BFCHW = torch.stack([self._slots[row.key].latents_FCHW for row in rows])
+        sigmas_2B = torch.tensor(
+            [[row.level.sigma for row in rows], [row.next_sigma or 0.0 for row in rows]]
+        ).to(noisy_BFCHW.device, non_blocking=True)
+        shape = tuple(noisy_BFCHW.shape[1:])
+        noise_BFCHW = torch.stack([self._noise_of(row, shape) for row in rows])
+        noise_BFCHW = noise_BFCHW.to(noisy_BFCHW.device, non_blocking=True)
+        return self._flow_step(noisy_BFCHW, predicted_BFCHW, noise_BFCHW, *sigmas_2B.unbind(0))
+
+    def _noise_of(self, row: Row, shape: tuple[int, ...]) -> Tensor:
+        """What the next level is noised with, on the host; zeros where there is none."""
+        if row.next_sigma is None:
+            return torch.zeros(shape)
+        return self._noise.noise(row.seed, row.where.chunk, row.where.step + 1, shape)
 
     def _clean(self, rows: Sequence[Row], predicted_BFCHW: Tensor) -> Tensor:
         """Clean latents of every row, after guidance where the row's session has one."""
@@ -186,8 +222,7 @@ class DenoiseSlots:
 
     def _noised(self, row: Row, clean_FCHW: Tensor) -> Tensor:
         assert row.next_sigma is not None
-        step = row.where.step + 1
-        noise_FCHW = self._noise.noise(row.seed, row.where.chunk, step, tuple(clean_FCHW.shape))
+        noise_FCHW = self._noise_of(row, tuple(clean_FCHW.shape))
         sigma_B = torch.tensor([row.next_sigma]).to(clean_FCHW.device, non_blocking=True)
         noise_1FCHW = noise_FCHW.to(clean_FCHW.device, non_blocking=True)[None]
         return add_noise(clean_FCHW[None], noise_1FCHW, sigma_B)[0]

@@ -21,6 +21,9 @@ from streamgen.ops.rope import RopeTable
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(q_BLNE, k_BMNE, v_BMNE) to BLNE."""
 
+FlowStep = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""See `streamgen.ops.flow_step`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operations:
@@ -33,7 +36,7 @@ class Operations:
     gated_residual: Callable[[Tensor, Tensor, Tensor], Tensor]
     rotate: Callable[[Tensor, RopeTable], Tensor]
     norm_rotate_write: Callable[[Tensor, Tensor, Tensor, QKNorms, RopeTable, Ring, bool], Tensor]
-    flow_step: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None
+    flow_step: FlowStep | None
     """None: the float64 arithmetic of `streamgen.diffusion.flow`."""
     quantise: Callable[[Tensor, KVFormat], tuple[Tensor, Tensor]]
     dequantise: Callable[[Tensor, Tensor, KVFormat, torch.dtype], Tensor]

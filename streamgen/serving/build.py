@@ -39,6 +39,7 @@ from streamgen.diffusion.noise_control import (
 )
 from streamgen.diffusion.schedule import Ladder, NoiseSchedule
 from streamgen.engine.batch import Level
+from streamgen.engine.codec import StreamDecoder, StreamEncoder
 from streamgen.engine.engine import Engine
 from streamgen.engine.executor import Executor, LocalExecutor
 from streamgen.engine.recipe import CacheMode, CachePolicy, Recipe
@@ -87,6 +88,20 @@ class Pipeline:
     @property
     def picture_size(self) -> PictureSize:
         return PictureSize(self.config.picture.height, self.config.picture.width)
+
+    def new_encoder(self) -> StreamEncoder:
+        """For the input of one session."""
+        backend = self.backend
+        return StreamEncoder(
+            self.bundle.codec,
+            device=backend.device,
+            dtype=backend.dtype,
+            operations=backend.operations,
+        )
+
+    def new_decoder(self) -> StreamDecoder:
+        """For the pictures of one session."""
+        return StreamDecoder(self.bundle.codec, self.backend.operations)
 
 
 def build_pipeline(
@@ -221,7 +236,9 @@ def _local_executor(
         loras=bundle.loras,
         runner=settle_runner(backend, records=records),
     )
-    return backend, LocalExecutor(stage, DenoiseSlots(facts, noise), clock)
+    return backend, LocalExecutor(
+        stage, DenoiseSlots(facts, noise, backend.operations.flow_step), clock
+    )
 
 
 def load_config(preset: str | Path, overrides: Sequence[str] = ()) -> StreamConfig:

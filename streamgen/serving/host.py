@@ -10,7 +10,6 @@ from types import TracebackType
 
 from streamgen.clock import Clock, MonotonicClock
 from streamgen.diffusion.noise import NoiseSource, SeededNoise
-from streamgen.engine.codec import StreamDecoder
 from streamgen.engine.collaborators import ChunkStarter
 from streamgen.engine.recipe import Recipe
 from streamgen.engine.recovery import own_starter
@@ -312,7 +311,7 @@ class Host:
         session = pipeline.engine.open(
             recipe,
             make_starter=lambda: starter,
-            decoder=StreamDecoder(pipeline.bundle.codec),
+            decoder=pipeline.new_decoder(),
             seed=chosen_seed,
             prompt=prompt_id,
             negative_prompt=prompt_id if self._negative is None else self._negative,

@@ -15,7 +15,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from streamgen.engine.codec import StreamEncoder
 from streamgen.engine.session import Session
 from streamgen.engine.start import Opening
 from streamgen.errors import CheckpointError, ConfigError, SinkError, SourceError
@@ -74,7 +73,7 @@ def opening_from_pictures(frames: list[Pixels], pipeline: Pipeline) -> Opening:
         num_latents += 1
     wanted = codec.facts.num_pixel_frames(num_latents, True)
     filled = [*frames, *[frames[-1]] * (wanted - len(frames))]
-    encoder = StreamEncoder(codec, device=pipeline.backend.device, dtype=pipeline.backend.dtype)
+    encoder = pipeline.new_encoder()
     parts: list[Tensor] = []
     taken = 0
     opened = recipe.opening_with(num_latents)

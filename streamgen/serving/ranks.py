@@ -203,7 +203,7 @@ def run_rank(member: Member) -> None:
         member.rank,
         layout,
         stage,
-        DenoiseSlots(facts, job.noise),
+        DenoiseSlots(facts, job.noise, backend.operations.flow_step),
         ring,
         MonotonicClock(),
         latent_shape=(facts.latent_channels, plan.latent_height, plan.latent_width),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from streamgen.engine.codec import StreamEncoder
 from streamgen.engine.recipe import Recipe
 from streamgen.engine.start import NoiseStarter, Opening, VideoStarter
 from streamgen.errors import ConfigError
@@ -86,9 +85,7 @@ def video_starter(
         pipeline.noise,
         seed=seed,
         queue=queue,
-        encoder=StreamEncoder(
-            pipeline.bundle.codec, device=pipeline.backend.device, dtype=pipeline.backend.dtype
-        ),
+        encoder=pipeline.new_encoder(),
         controller=controller,
         schedule=pipeline.schedule,
         condition_noise=condition_noise,

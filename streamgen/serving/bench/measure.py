@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from streamgen.clock import Clock
-from streamgen.engine.codec import StreamDecoder, StreamEncoder
 from streamgen.errors import StreamGenError
 from streamgen.metrics.json_value import Json
 from streamgen.models.bundle import ModelBundle
@@ -158,9 +157,8 @@ class Runner:
         pixels = np.random.default_rng(0).integers(
             0, 256, (num_frames, size.height, size.width, 3), dtype=np.uint8
         )
-        device, dtype = pipeline.backend.device, pipeline.backend.dtype
-        encoder = StreamEncoder(pipeline.bundle.codec, device=device, dtype=dtype)
-        decoder = StreamDecoder(pipeline.bundle.codec)
+        encoder = pipeline.new_encoder()
+        decoder = pipeline.new_decoder()
         first = pipeline.geometry.num_pixel_frames(pipeline.recipe, 0)
         lead = np.repeat(pixels[:1], first, axis=0)
         latents_FCHW = encoder.encode(encoder.pixels(Clip(lead, 0.0, 0.0)))

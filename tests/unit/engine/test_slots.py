@@ -13,8 +13,12 @@ from streamgen.diffusion.noise import SeededNoise
 from streamgen.engine.batch import Level, Row, SlotKey, Started
 from streamgen.engine.slots import DenoiseSlots
 from streamgen.models.base import DiTFacts, Prediction
+from streamgen.ops.flow_step import flow_step
+from streamgen.ops.operations import PLAIN
 from streamgen.scheduling.plan import Pass
+from streamgen.scheduling.policy import StreamBatch
 from streamgen.types import PromptId, SessionId
+from tests.small_engine import SmallEngine, small_recipe
 
 SHAPE = (2, 3, 4, 4)
 FACTS = DiTFacts(
@@ -82,3 +86,15 @@ def test_a_finished_chunk_is_forgotten() -> None:
     slots = slots_with(FACTS, [None])
     slots.advance([last_row(0)], torch.randn(1, *SHAPE))
     assert len(slots) == 0
+
+
+def test_one_operation_for_a_whole_batch_takes_the_same_steps() -> None:
+    """In float32 instead of float64, rows at several levels and of several sessions together."""
+    found: list[Tensor] = []
+    for operations in (PLAIN, replace(PLAIN, flow_step=flow_step)):
+        rig = SmallEngine(StreamBatch(), operations=operations)
+        streams = [rig.open(small_recipe(steps=4), seed=seed, max_chunks=3) for seed in (1, 2)]
+        rig.finish(*streams)
+        found.append(torch.cat([one for stream in streams for one in stream.latents]))
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0)
+    assert not torch.equal(found[1], found[0])

@@ -8,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
-from gradio.themes import Soft
+from gradio.themes import Base, Soft
 from gradio.themes.utils.fonts import Font
 
 from streamgen.serving.live import PresetFacts
@@ -38,13 +38,17 @@ def add_page(app: FastAPI, presets: Sequence[PresetFacts]) -> FastAPI:
     )
 
 
-def _theme() -> Soft:
+def _theme() -> Base:
     system = ("ui-sans-serif", "system-ui", "sans-serif")  # nothing is fetched from elsewhere
     return Soft(
         primary_hue="indigo",
         neutral_hue="slate",
         font=[Font(name) for name in system],
         font_mono=[Font("ui-monospace"), Font("monospace")],
+    ).set(
+        block_title_background_fill="none",
+        block_title_text_color="*body_text_color",
+        block_title_padding="0",
     )
 
 
@@ -68,13 +72,18 @@ def page_of(presets: Sequence[PresetFacts]) -> gr.Blocks:
                     1, max(2, most_steps), value=most_steps, step=1, label="Steps",
                     info="Fewer are faster", visible=most_steps > 1,
                 )  # fmt: skip
+                transition = gr.Slider(
+                    0, 16, value=0, step=1, label="Transition",
+                    info="Chunks in which a new prompt takes over",
+                )  # fmt: skip
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, info="Begins anew")
                 dice = gr.Button("Another seed", size="sm")
                 with gr.Accordion("What the models draw", open=False):
                     gr.Markdown(_knowledge(presets))
                 with gr.Accordion("Help", open=False):
                     gr.Markdown(HELP)
-        for name, part in (("strength", strength), ("steps", steps), ("seed", seed)):
+        settings = {"strength": strength, "steps": steps, "seed": seed, "transition": transition}
+        for name, part in settings.items():
             part.change(None, [part], None, js=_tell(name))
         dice.click(None, None, [seed], js="() => Math.floor(Math.random() * 1e6)")
     return blocks

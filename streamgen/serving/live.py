@@ -126,17 +126,21 @@ class LiveStream:
         self,
         *,
         prompt: str | None = None,
+        over_chunks: int | None = None,
         strength: float | None = None,
         steps: int | None = None,
         seed: int | None = None,
     ) -> Future[Granted]:
         """Draw otherwise from the next chunk on; None leaves as it is.
 
-        Prompt and strength change on the way; with another number of steps or another seed the
-        stream begins anew. ConfigError in the future changes nothing.
+        Prompt and strength change on the way, a prompt within `over_chunks` chunks (None: as the
+        preset says); with another number of steps or another seed the stream begins anew.
+        ConfigError in the future changes nothing.
         """
         asked = Wishes(self.wishes.preset, prompt or "", seed, strength, steps)
-        return self._host.call(lambda: self._host.change(self, asked, prompt is not None))
+        return self._host.call(
+            lambda: self._host.change(self, asked, prompt is not None, over_chunks)
+        )
 
     def reset(self) -> Future[Granted]:
         """Begin anew, as the stream is now."""
@@ -213,7 +217,9 @@ class LiveHost:
         text = host.pipeline.bundle.text
         return Granted(stream.wishes, stream.facts, text.unknown_words(stream.wishes.prompt))
 
-    def change(self, stream: LiveStream, asked: Wishes, has_prompt: bool) -> Granted:
+    def change(
+        self, stream: LiveStream, asked: Wishes, has_prompt: bool, over_chunks: int | None
+    ) -> Granted:
         host, before = self._host_of(stream), stream.wishes
         assert stream.opened is not None
         wanted = replace(
@@ -223,6 +229,8 @@ class LiveHost:
             steps=before.steps if asked.steps is None else asked.steps,
             seed=before.seed if asked.seed is None else asked.seed,
         )
+        if over_chunks is not None and not has_prompt:
+            raise ConfigError("a transition leads to a new prompt; give a prompt with it")
         check_prompt(wanted.prompt)
         if wanted.seed is not None:
             check_seed(wanted.seed)
@@ -230,7 +238,7 @@ class LiveHost:
             self._reopen(stream, wanted)
             return self.granted(stream)
         if wanted.prompt != before.prompt:
-            host.set_prompt(stream.opened, wanted.prompt)
+            host.set_prompt(stream.opened, wanted.prompt, over_chunks=over_chunks)
         stream.wishes = replace(before, prompt=wanted.prompt)
         if asked.strength is not None:
             host.set_strength(stream.opened, asked.strength)

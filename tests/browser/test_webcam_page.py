@@ -46,6 +46,15 @@ WARMTH = """() => {
   for (let i = 0; i < data.length; i += 4) warmth += data[i] - data[i + 2];
   return warmth / (data.length / 4);
 }"""
+# what the page says from now on, in `said`
+HEAR = """() => {
+  window.said = [];
+  const send = WebSocket.prototype.send;
+  WebSocket.prototype.send = function (data) {
+    if (typeof data === "string") window.said.push(JSON.parse(data));
+    send.call(this, data);
+  };
+}"""
 IS_LIVE = "() => streamgen.state === 'live' && streamgen.latest !== null"
 
 
@@ -241,6 +250,13 @@ def test_settings_are_granted_while_it_runs_and_pictures_can_be_taken_away(
         page.wait_for_function("() => streamgen.granted?.steps === 2")
         page.get_by_role("button", name="Another seed").click()
         page.wait_for_function("() => streamgen.granted?.seed > 0")
+        page.evaluate(HEAR)
+        page.get_by_label("number input for Transition").fill("3")
+        page.get_by_label("number input for Transition").press("Tab")
+        say(page, "neon")
+        page.wait_for_function("() => streamgen.granted?.prompt === 'neon'")
+        assert {"type": "change", "prompt": "neon", "over_chunks": 3} in page.evaluate("said")
+        say(page, "sepia film")
         with page.expect_download() as picture:
             page.get_by_role("button", name="Snapshot").click()
         assert picture.value.suggested_filename == "sepia-film.png"

@@ -27,7 +27,7 @@ class Page {
   #connection;
   #presets = [];
   #chosen = {};
-  #settings = { strength: null, steps: null, seed: null };
+  #settings = { strength: null, steps: null, seed: null, transition: null };
   #granted = null;
   #state = "connecting";
   #sent = new Rate();
@@ -58,17 +58,18 @@ class Page {
 
   // What a visitor does
 
-  // Strength, steps and seed, from the controls around this element.
+  // Strength, steps, seed and transition, from the controls around this element.
   set(name, value) {
     if (this.#settings[name] === value) return;
     this.#settings[name] = value;
+    if (name === "transition") return; // which counts with the next prompt
     if (this.#isOn && value !== null && value !== "") this.#change({ [name]: this.#wanted(name) });
   }
 
   apply(prompt) {
     this.#part("prompt").value = prompt;
     this.#face.markPrompt();
-    if (this.#isOn) this.#change({ prompt });
+    if (this.#isOn) this.#change({ prompt, over_chunks: this.#wanted("transition") });
   }
 
   async start() {

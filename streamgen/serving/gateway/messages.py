@@ -64,6 +64,8 @@ class Change(Message):
 
     type: Literal["change"] = "change"
     prompt: str | None = Field(default=None, max_length=MAX_TEXT_CHARACTERS)
+    over_chunks: int | None = None
+    """Within how many chunks the new prompt takes over; by default as the preset says."""
     seed: int | None = None
     strength: float | None = None
     steps: int | None = None

@@ -119,8 +119,14 @@ class Visit:
     async def _turn(self, stream: LiveStream, command: Command) -> None:
         """What can be asked of a stream that runs; before it does, nothing is done."""
         match command:
-            case messages.Change(prompt=prompt, seed=seed, strength=strength, steps=steps):
-                changed = stream.change(prompt=prompt, seed=seed, strength=strength, steps=steps)
+            case messages.Change():
+                changed = stream.change(
+                    prompt=command.prompt,
+                    over_chunks=command.over_chunks,
+                    seed=command.seed,
+                    strength=command.strength,
+                    steps=command.steps,
+                )
                 await self._peer.send(_granted(await self._answer(changed)))
             case messages.Reset():
                 await self._peer.send(_granted(await self._answer(stream.reset())))

@@ -72,8 +72,8 @@ def test_every_offer_has_a_page():
         [sys.executable, "-c", PAGE], capture_output=True, text=True, check=True, env=environment
     )
     assert shown.stdout.splitlines() == [
-        "{'Strength': True, 'Steps': False}",
-        "{'Strength': True, 'Steps': True}",
+        "{'Strength': True, 'Steps': False, 'Transition': True}",
+        "{'Strength': True, 'Steps': True, 'Transition': True}",
     ]
 
 

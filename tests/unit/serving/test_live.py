@@ -13,6 +13,7 @@ from streamgen.clock import MonotonicClock
 from streamgen.errors import CapacityError, ConfigError, SourceError, StreamGenError
 from streamgen.media.frame_queue import FrameQueue
 from streamgen.media.sources.synthetic import moving_picture
+from streamgen.serving.host import OpenSession
 from streamgen.serving.live import LiveHost, LiveStream, PresetFacts, Wishes
 from streamgen.serving.live_input import LiveInput
 from streamgen.types import Frame, PictureSize, Pixels
@@ -116,6 +117,25 @@ def test_prompt_and_strength_change_on_the_way(running: tuple[LiveHost, Facts]):
     stream.close().result(WAIT_S)
 
 
+def test_a_new_prompt_may_take_over_within_some_chunks(
+    running: tuple[LiveHost, Facts], monkeypatch: pytest.MonkeyPatch
+):
+    host, facts = running
+    asked: list[int | None] = []
+    follow = Host.set_prompt
+
+    def note(self: Host, opened: OpenSession, prompt: str, *, over_chunks: int | None) -> None:
+        asked.append(over_chunks)
+        follow(self, opened, prompt, over_chunks=over_chunks)
+
+    monkeypatch.setattr(Host, "set_prompt", note)
+    stream = host.open(Wishes(VIDEO, SKETCH), facts[VIDEO])
+    assert stream.change(prompt="ice", over_chunks=3).result(WAIT_S).wishes.prompt == "ice"
+    stream.change(prompt=SKETCH).result(WAIT_S)
+    assert asked == [3, None]
+    stream.close().result(WAIT_S)
+
+
 def test_another_number_of_steps_begins_anew_with_fewer_cache_rows(
     running: tuple[LiveHost, Facts],
 ):
@@ -154,6 +174,8 @@ def test_a_reset_draws_the_same_again(running: tuple[LiveHost, Facts]):
         ({"steps": 0}, "0 steps are not in 1 to 4"),
         ({"seed": -1}, "seed -1 is not in"),
         ({"strength": 2.0}, "strength 2 is not in 0 to 1"),
+        ({"prompt": "ice", "over_chunks": -1}, "-1 chunks is not in 0 to 1000"),
+        ({"over_chunks": 3}, "give a prompt with it"),
     ],
 )
 def test_an_impossible_change_leaves_the_stream_as_it_was(

@@ -32,7 +32,14 @@ class CheckpointError(StreamGenError):
 
 
 class CapacityError(StreamGenError):
-    """What was asked for does not fit into the memory or the cache rows that there are."""
+    """What was asked for does not fit into the memory, the cache rows or the time that there are.
+
+    `retry_in_s` says when it may fit, where that can be told.
+    """
+
+    def __init__(self, message: str, *, retry_in_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_in_s = retry_in_s
 
 
 class SourceError(StreamGenError):

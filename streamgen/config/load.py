@@ -5,10 +5,11 @@ Presets are the files of `configs/` in a clone; a wheel carries them as `streamg
 
 from __future__ import annotations
 
+import copy
 import difflib
 import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
@@ -48,6 +49,21 @@ def load_file(path: Path, overrides: Sequence[str] = ()) -> StreamConfig:
     return read_dataclass(StreamConfig, table, origin=origin)
 
 
+def load_table(
+    table: Mapping[str, object], overrides: Sequence[str] = (), *, origin: str
+) -> StreamConfig:
+    """Settings out of nested tables of plain values, as `settings_of` gives them."""
+    changed = copy.deepcopy(dict(table))
+    for override in overrides:
+        _apply(override, changed)
+    return read_dataclass(StreamConfig, changed, origin=origin)
+
+
+def settings_of(config: StreamConfig) -> dict[str, object]:
+    """Settings as nested tables of plain values; sections that were left out stay out."""
+    return _without_none(asdict(config))
+
+
 def list_presets() -> tuple[PresetInfo, ...]:
     """All presets, by name. Each is read in full, so that a broken one is an error here too."""
     infos: list[PresetInfo] = []
@@ -55,6 +71,14 @@ def list_presets() -> tuple[PresetInfo, ...]:
         config = load_file(path)
         infos.append(PresetInfo(name, config.description, config.task, config.family))
     return tuple(infos)
+
+
+def _without_none(table: Mapping[str, object]) -> dict[str, object]:
+    return {
+        key: _without_none(cast("dict[str, object]", value)) if isinstance(value, dict) else value
+        for key, value in table.items()
+        if value is not None
+    }
 
 
 def _preset_files() -> dict[str, Path]:

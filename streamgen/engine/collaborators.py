@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from streamgen.engine.batch import Started
+from streamgen.scheduling.plan import Pass
 from streamgen.scheduling.service import Quality
 from streamgen.types import Clip
 
@@ -53,6 +54,10 @@ class LiveStarter(Protocol):
         """Take clips from the input's head that look as the one before; nobody draws them."""
         ...
 
+    def take_lost(self) -> int:
+        """Pictures since the last call that nobody will draw: dropped, or there was no room."""
+        ...
+
 
 @runtime_checkable
 class GradedStarter(Protocol):
@@ -88,4 +93,24 @@ class ClipDecoder(Protocol):
         captured_s: float,
     ) -> PendingClip:
         """Pictures of a finished chunk, the first `num_frames` of them."""
+        ...
+
+
+class SessionWatcher(Protocol):
+    """Is told, in order, all that a session's pictures depend on and that nobody asked for."""
+
+    def ran(self, passes: tuple[Pass, ...], *, is_alone: bool) -> None:
+        """These passes ride in the next batch, and no other session's if `is_alone`."""
+        ...
+
+    def held(self, clip: HeldClip) -> None:
+        """A still clip is held, before those passes."""
+        ...
+
+    def changed_rung(self, rung: int) -> None:
+        """The session goes on at another rung, from those passes on."""
+        ...
+
+    def recovered(self) -> None:
+        """What the executor had was lost, and the session goes on from its past."""
         ...

@@ -51,11 +51,24 @@ class Delivery:
         if chunk.repeat > 1:
             clip = RepeatedPictures(clip, chunk.repeat)
         session.last_clip = clip
-        self._hand_over(session, clip, chunk.captured_s, chunk.pts_s, chunk.due_s)
+        num_shown = chunk.num_frames * chunk.repeat
+        self._hand_over(session, clip, chunk.captured_s, chunk.pts_s, chunk.due_s, num_shown)
         for held in chunk.held:
             self._show(session, held)
 
-    def hold_still(self, session: Session) -> None:
+    def look_at_input(self, session: Session) -> None:
+        """Before a tick: count what came too fast, hold what is still."""
+        self.count_lost(session)
+        self._hold_still(session)
+
+    def count_lost(self, session: Session) -> None:
+        """Count pictures of a live input that nobody will draw."""
+        if session.live is not None:
+            lost = session.live.take_lost()
+            clip_frames = session.clip_frames * session.quality.rate_divisor
+            self._meters.lost(session.report, lost, clip_frames=clip_frames)
+
+    def _hold_still(self, session: Session) -> None:
         """Clips that look as the one before cost nothing: the last picture is shown for them."""
         room = session.max_waiting_clips - len(session.clips)
         if room < 1 or session.next_chunk == 0 or session.live is None:
@@ -63,7 +76,9 @@ class Delivery:
         for held in session.live.take_still(room):
             session.report.num_held += 1
             self._meters.held.add()
-            self._meters.encode_skipped.add()
+            self._meters.encode_skipped.add(held.num_frames)
+            if session.watcher is not None:
+                session.watcher.held(held)
             if session.chunks:
                 session.chunks[-1].held.append(held)
             else:
@@ -73,7 +88,7 @@ class Delivery:
         assert session.last_clip is not None, "the first clip of a stream is always drawn"
         due_s = session.deadlines.due_s(captured_s=held.captured_s, pts_s=held.pts_s)
         clip = LastPicture(session.last_clip, held)
-        self._hand_over(session, clip, held.captured_s, held.pts_s, due_s)
+        self._hand_over(session, clip, held.captured_s, held.pts_s, due_s, held.num_frames)
 
     def _hand_over(
         self,
@@ -82,6 +97,7 @@ class Delivery:
         captured_s: float,
         pts_s: float,
         due_s: float,
+        num_frames: int,
     ) -> None:
         now_s = self._clock.now()
         stall_s = session.deadlines.deliver(
@@ -96,5 +112,6 @@ class Delivery:
             stall_s=stall_s,
             pts_s=pts_s,
             is_playback=session.deadlines.is_playback,
+            num_frames=num_frames,
         )
         session.clips.append(clip)

@@ -6,7 +6,7 @@ Knows no models, codecs or devices: those came in with the executor and with eac
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from streamgen.cache.rows import RowPool
@@ -14,7 +14,6 @@ from streamgen.clock import Clock
 from streamgen.diffusion.noise import NoiseSource
 from streamgen.engine.batch import (
     Batch,
-    CellsCopied,
     Completed,
     Control,
     LorasScaled,
@@ -38,7 +37,7 @@ from streamgen.engine.terms import NO_TERMS, ServiceTerms
 from streamgen.errors import CapacityError
 from streamgen.metrics.export import Metrics
 from streamgen.metrics.trace import Span, Trace
-from streamgen.scheduling.capacity import Governor
+from streamgen.scheduling.capacity import Admission, Governor, Verdict
 from streamgen.scheduling.latency import LatencyModel
 from streamgen.scheduling.plan import Drop, Pass, Plan, SessionView, View, rows_of_a_batch
 from streamgen.scheduling.policy import Policy
@@ -67,16 +66,16 @@ class Engine:
         metrics: Metrics,
         trace: Trace | None = None,
         governor: Governor | None = None,
+        latency: LatencyModel | None = None,
     ) -> None:
-        """`max_rows` bounds the rows of one forward; `trace` takes what each tick did; a
-        `governor` admits sessions with an offer, and chooses their rungs.
-        """
+        """`max_rows` bounds a forward's rows; `trace` takes what ticks did; a `governor` admits
+        sessions with an offer, and chooses their rungs; `latency` has learned something before."""
         self._executor = executor
         self._policy = policy
         self._row_pool = rows
         self._max_rows = max_rows
         self._clock = clock
-        self._latency = LatencyModel()
+        self._latency = latency or LatencyModel()
         self._sessions: dict[SessionId, Session] = {}
         self._book = PromptBook()
         self._controls: list[Control] = []
@@ -93,6 +92,10 @@ class Engine:
         self._tick_seconds = metrics.summary("streamgen_tick_seconds", "Seconds of a batch.")
         self._batch_rows = metrics.summary("streamgen_batch_rows", "Rows of a batch.")
         self._chunks = metrics.counter("streamgen_chunks_total", "Chunks that finished.")
+
+    @property
+    def executor(self) -> Executor:
+        return self._executor
 
     @property
     def latency(self) -> LatencyModel:
@@ -156,6 +159,8 @@ class Engine:
         rungs, rung = rungs_of(recipe, terms.ladder), 0
         if terms.offer is not None and self._desk is not None:
             rung = self._desk.admit(self._clock.now(), terms.offer, self._sessions.values()).rung
+        elif rungs:
+            rung = terms.rung
         if rungs:
             recipe = rungs[rung].recipe
         cache_rows = self._row_pool.lease(recipe.num_cache_rows)
@@ -186,6 +191,12 @@ class Engine:
             starter.set_quality(rungs[rung].quality)
         self._sessions[session.id] = session
         return session
+
+    def predict(self, terms: ServiceTerms) -> Admission:
+        """What `open` would answer now; without governor or offer, that all is well."""
+        if self._desk is None or terms.offer is None:
+            return Admission(Verdict.FULL, 0, 0, None)
+        return self._desk.predict(self._clock.now(), terms.offer, self._sessions.values())
 
     def set_prompt(self, session: Session, prompt: PromptId) -> None:
         """From the next chunk on, follow another prompt; chunks in flight keep theirs."""
@@ -222,6 +233,19 @@ class Engine:
             for chunk in session.chunks:
                 self._book.release(chunk.prompt)
             go_on_from_past(session, noise)
+            if session.watcher is not None:
+                session.watcher.recovered()
+
+    def run_out_of_memory(self, noise: NoiseSource) -> bool:
+        """The device had no memory for what `tick` wanted of it: go on with less, from the past.
+
+        All sessions go a rung down; False if there is no governor or no rung left."""
+        desk, now_s = self._desk, self._clock.now()
+        if desk is None or not desk.run_out_of_memory(now_s, self._sessions.values()):
+            return False
+        self.recover(noise)
+        self._controls.extend(SlotsDropped(session) for session in self._sessions)
+        return True
 
     def tick(self) -> bool:
         """One turn of the loop; False if there was nothing to do and it slept for a moment."""
@@ -231,7 +255,7 @@ class Engine:
         if self._desk is not None:
             self._desk.review(began_s, self._sessions.values())
         self._begin_epochs()
-        self._hold_still()
+        self._look_at_inputs()
         plan = self._policy.plan(self._view(), self._latency)
         self._drop(plan.drops)
         decided_s = self._clock.now()
@@ -263,18 +287,19 @@ class Engine:
             session = self._sessions[drop.session]
             with session.alone():
                 session.starter.drop(drop.num_clips)
-                self._meters.dropped(session.report, drop.num_clips)
+                self._delivery.count_lost(session)
 
     def _begin_epochs(self) -> None:
         for session in self._sessions.values():
             if session.is_at_epoch:
                 self._controls.extend(begin_epoch(session, self._row_pool, self._meters))
 
-    def _hold_still(self) -> None:
+    def _look_at_inputs(self) -> None:
+        """Count what came too fast, hold what is still."""
         for session in self._sessions.values():
             if session.live is not None and session.failure is None:
                 with session.alone():
-                    self._delivery.hold_still(session)
+                    self._delivery.look_at_input(session)
 
     def _batch(self, plan: Plan) -> tuple[Batch, Payload]:
         started: dict[SlotKey, Started] = {}
@@ -283,6 +308,7 @@ class Engine:
             if where.chunk == session.next_chunk and session.failure is None:
                 with session.alone():
                     started[SlotKey(where.session, where.chunk)] = self._start(session, where)
+        self._tell_watchers(plan)
         planned = ((self._sessions[where.session], where) for where in plan.passes)
         rows = tuple(
             row
@@ -295,6 +321,13 @@ class Engine:
         controls, self._controls = tuple(self._controls), []
         self._rows_in_flight += len(rows)
         return Batch(next(self._ticks), rows, controls), Payload(started, added)
+
+    def _tell_watchers(self, plan: Plan) -> None:
+        is_alone = len({where.session for where in plan.passes}) == 1
+        for session in self._sessions.values():
+            passes = tuple(where for where in plan.passes if where.session == session.id)
+            if passes and session.watcher is not None and session.failure is None:
+                session.watcher.ran(passes, is_alone=is_alone)
 
     def _start(self, session: Session, where: Pass) -> Started:
         began_s = self._clock.now()
@@ -338,16 +371,7 @@ class Engine:
                     self._chunks.add()
                 chunk.is_decoded = True
                 if chunk.chunk == 0 and session.recipe.first_chunk_is_alone:
-                    self._controls.extend(_shared_first_chunk(session))
+                    self._controls.extend(session.shared_first_chunk())
             session.advance(row.where, now_s)
             if chunk not in session.chunks:
                 self._book.release(chunk.prompt)
-
-
-def _shared_first_chunk(session: Session) -> Iterator[CellsCopied]:
-    """What the first chunk's last step wrote, for the rows of the steps before, on each side."""
-    cells = tuple(range(session.recipe.first_chunk_frames))
-    for side in session.recipe.step_rows():
-        rows = [session.cache_rows[index] for index in side]
-        if len(rows) > 1:
-            yield CellsCopied(rows[-1], tuple(rows[:-1]), cells)

@@ -70,9 +70,24 @@ class Desk:
             wait_s = admission.retry_s - now_s
             raise CapacityError(
                 f"{len(others)} sessions leave no room for another one in time; "
-                f"try again in {wait_s:.0f} s"
+                f"try again in {wait_s:.0f} s",
+                retry_in_s=wait_s,
             )
         return admission
+
+    def predict(self, now_s: float, offer: Offer, sessions: Iterable[Session]) -> Admission:
+        """What `admit` would answer, and nothing changes."""
+        others = [one.terms.offer for one in sessions if one.terms.offer is not None]
+        return self._governor.predict(now_s, offer, others, self._latency.costs())
+
+    def run_out_of_memory(self, now_s: float, sessions: Iterable[Session]) -> bool:
+        """All sessions go a rung down, at once; False if they are down already."""
+        served = [one for one in sessions if one.terms.offer is not None]
+        offers = [one.terms.offer for one in served if one.terms.offer is not None]
+        if not self._governor.run_out_of_memory(now_s, offers):
+            return False
+        self._tell(self._governor.level, served)
+        return True
 
     def review(self, now_s: float, sessions: Iterable[Session]) -> None:
         """Tell sessions on which rung to go on; does nothing until REVIEW_S after the last time."""
@@ -88,6 +103,9 @@ class Desk:
             num_due=due + sum(one.report.num_due for one in served),
             num_missed=missed + sum(one.report.num_missed for one in served),
         )
+        self._tell(level, served)
+
+    def _tell(self, level: int, served: Iterable[Session]) -> None:
         self._meters.level.set(level)
         for session in served:
             offer = session.terms.offer

@@ -57,9 +57,9 @@ class ServiceMeters:
 
     def delivered(
         self, report: SessionReport, *, now_s: float, opened_s: float, age_s: float | None,
-        due_s: float, stall_s: float, pts_s: float, is_playback: bool,
+        due_s: float, stall_s: float, pts_s: float, is_playback: bool, num_frames: int,
     ) -> None:  # fmt: skip
-        """Count one chunk that was handed over now."""
+        """Count one chunk of so many pictures that was handed over now."""
         if report.first_frame_s is None:
             report.first_frame_s = now_s - opened_s
             self.first_frame.add(now_s - opened_s)
@@ -76,17 +76,22 @@ class ServiceMeters:
             if late_s > 0:
                 report.num_late += 1
                 self.missed.add()
-                self.generated_late.add()
+                self.generated_late.add(num_frames)
         if stall_s > 0:
             self.stalls.add()
             self.stalled.add(stall_s)
 
-    def dropped(self, report: SessionReport, num_clips: int) -> None:
-        report.num_dropped += num_clips
-        self.missed.add(num_clips)
-        self.input_dropped.add(num_clips)
+    def lost(self, report: SessionReport, num_frames: int, *, clip_frames: int) -> None:
+        """Count pictures of an input that nobody will draw; so many make a clip."""
+        if not num_frames:
+            return
+        self.input_dropped.add(num_frames)
+        before = report.num_dropped
+        report.num_frames_lost += num_frames
+        report.num_dropped = report.num_frames_lost // max(1, clip_frames)
+        self.missed.add(max(0, report.num_dropped - before))
 
 
 def _drops(metrics: Metrics, cause: str) -> Counter:
-    about = "What was given up: clips dropped at the input, chunks late, clips held, frames unseen."
+    about = "Pictures given up: at the input, drawn too late, held instead of drawn, not shown."
     return metrics.counter("streamgen_dropped_total", about, {"cause": cause})

@@ -34,12 +34,13 @@ def begin_epoch(session: Session, pool: RowPool, meters: ServiceMeters) -> tuple
         logger.info("session %d stays where it is: %s", session.id, error)
         session.wanted_rung = session.rung
         return ()
-    quality = session.rungs[wanted].quality
     if isinstance(session.starter, GradedStarter):
-        session.starter.set_quality(quality)
+        session.starter.set_quality(session.quality)
+    if session.watcher is not None:
+        session.watcher.changed_rung(wanted)
     session.report.num_changes += 1
     meters.changes.add()
-    logger.info("session %d goes on with %s", session.id, quality)
+    logger.info("session %d goes on with %s", session.id, session.quality)
     return copies
 
 

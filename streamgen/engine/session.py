@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from streamgen.cache.placement import CacheWindow, Prelude
 from streamgen.cache.reanchored import ReanchoredWindow
-from streamgen.engine.batch import Level, Row, SlotKey, Started
+from streamgen.engine.batch import CellsCopied, Level, Row, SlotKey, Started
 from streamgen.engine.collaborators import (
     ChunkStarter,
     ClipDecoder,
     HeldClip,
     LiveStarter,
     PendingClip,
+    SessionWatcher,
 )
 from streamgen.engine.past import PastLatents
 from streamgen.engine.recipe import CacheMode, Recipe, Rung
 from streamgen.engine.terms import NO_TERMS, ServiceTerms
 from streamgen.errors import StreamGenError
+from streamgen.ops.backend import is_out_of_memory
 from streamgen.scheduling.deadlines import Deadlines, SessionReport
 from streamgen.scheduling.plan import Candidate, Pass, SessionView
+from streamgen.scheduling.service import Quality
 from streamgen.types import PromptId, SessionId
 
 logger = logging.getLogger(__name__)
@@ -99,6 +102,8 @@ class Session:
     next_pts_s: float = field(init=False, default=0.0)
     """Where the next chunk of a text-to-video session begins in its stream."""
     last_clip: PendingClip | None = field(init=False, default=None)
+    watcher: SessionWatcher | None = field(init=False, default=None)
+    """Who is told what becomes of it: a recording."""
     live: LiveStarter | None = field(init=False)
     """The starter, where its clips come at times of their own."""
 
@@ -128,6 +133,8 @@ class Session:
         try:
             yield
         except Exception as error:  # its owner gets it, whatever it is
+            if is_out_of_memory(error):
+                raise  # that is everybody's
             if not isinstance(error, StreamGenError):
                 logger.exception("session %d failed", self.id)
             self.failure = error
@@ -159,6 +166,11 @@ class Session:
             waiting_due_s=waiting_due_s,
             clip_frames=self.clip_frames,
         )
+
+    @property
+    def quality(self) -> Quality:
+        """What it gets now."""
+        return self.rungs[self.rung].quality if self.rungs else Quality(self.recipe.num_steps)
 
     def begin(self, started: Started, now_s: float) -> None:
         """Put the next chunk on the ladder."""
@@ -215,6 +227,14 @@ class Session:
 
     def chunk(self, number: int) -> ChunkOnLadder:
         return next(chunk for chunk in self.chunks if chunk.chunk == number)
+
+    def shared_first_chunk(self) -> Iterator[CellsCopied]:
+        """What its last step wrote, for the rows of the steps before, on each side."""
+        cells = tuple(range(self.recipe.first_chunk_frames))
+        for side in self.recipe.step_rows():
+            rows = [self.cache_rows[index] for index in side]
+            if len(rows) > 1:
+                yield CellsCopied(rows[-1], tuple(rows[:-1]), cells)
 
     def key(self, chunk: ChunkOnLadder) -> SlotKey:
         return SlotKey(self.id, chunk.chunk)

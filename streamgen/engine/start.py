@@ -5,6 +5,7 @@ Legend: T pixel frames, F latent frames, C channels, H W latent height and width
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,12 +18,10 @@ from streamgen.diffusion.schedule import NoiseSchedule
 from streamgen.engine.batch import Level, Started
 from streamgen.engine.codec import StreamEncoder, pixels_to_tensor
 from streamgen.engine.collaborators import HeldClip
+from streamgen.engine.feed import ClipFeed, TakenClip
 from streamgen.engine.recipe import Recipe
-from streamgen.media.frame_queue import FrameQueue, clip_of
-from streamgen.media.similarity import SimilarityFilter
 from streamgen.models.codec_facts import CodecFacts
 from streamgen.scheduling.service import Quality
-from streamgen.types import Clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,19 +147,8 @@ class NoiseStarter:
         return frames.to(self._geometry.device, self._geometry.dtype, non_blocking=True)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TakenClip:
-    """A clip out of the queue, at the rate at which it is drawn."""
-
-    clip: Clip
-    num_frames: int
-    """Pictures to draw; fewer than the clip has where the input ended in its midst."""
-    pts_s: float
-    captured_s: float
-
-
 class VideoStarter:
-    """Video-to-video: a clip from the queue is encoded, and noise put over it.
+    """Video-to-video: a clip of the input is encoded, and noise put over it.
 
     A model with condition channels also reads the encoded clip itself, with `condition_noise` of
     noise on it: the less, the closer it keeps to the input.
@@ -168,47 +156,31 @@ class VideoStarter:
 
     def __init__(
         self,
-        recipe: Recipe,
-        geometry: StreamGeometry,
         noise: NoiseSource,
         *,
         seed: int,
-        queue: FrameQueue,
+        feed: ClipFeed,
         encoder: StreamEncoder,
         controller: NoiseController,
         schedule: NoiseSchedule,
         condition_noise: float | None,
-        is_live: bool = False,
     ) -> None:
-        """`condition_noise` in [0, 1]; None for a model without condition channels.
-
-        A live input's clips keep their times, so that those that were missed leave a gap; a file's
-        follow one another at the rate of the stream.
-        """
-        self._recipe = recipe
-        self._geometry = geometry
+        """`condition_noise` in [0, 1]; None for a model without condition channels."""
         self._noise = noise
         self._seed = seed
-        self._queue = queue
+        self._feed = feed
         self._encoder = encoder
         self._controller = controller
         self._schedule = schedule
         self._condition_noise = condition_noise
-        self._is_live = is_live
-        self._first_pts_s: float | None = None
-        self._next_chunk = 0
-        self._num_taken = 0  # pictures of the input, which is where the next one is in the stream
         self._repeat = 1
-        self._filter: SimilarityFilter | None = None
-        self._looked_at: TakenClip | None = None  # by the filter; it is the next to start
+        self.watch: Callable[[TakenClip], None] | None = None
+        """Is given every clip that becomes a chunk, before it does."""
 
     def set_quality(self, quality: Quality) -> None:
         """From the next chunk on, draw every so-many-th picture, and hold still clips or not."""
         self._repeat = quality.rate_divisor
-        if not quality.skips_still:
-            self._filter = None
-        elif self._filter is None:
-            self._filter = SimilarityFilter(seed=self._seed)
+        self._feed.set_quality(quality)
 
     def start_from(self, controller: NoiseController, condition_noise: float | None) -> None:
         """From the next chunk on, put another amount of noise over the input."""
@@ -217,74 +189,30 @@ class VideoStarter:
 
     @property
     def waiting_clips(self) -> int:
-        return (self._looked_at is not None) + self._queue.num_waiting // self._frames_wanted
+        return self._feed.waiting_clips
 
     def waiting_captured_s(self) -> tuple[float, ...]:
-        queued_s = self._queue.captured_s(self._frames_wanted)
-        queued_s = queued_s[: self._queue.num_waiting // self._frames_wanted]
-        return queued_s if self._looked_at is None else (self._looked_at.captured_s, *queued_s)
+        return self._feed.waiting_captured_s()
 
     def take_still(self, max_clips: int) -> tuple[HeldClip, ...]:
-        if self._filter is None or self._looked_at is not None:
-            return ()
-        held: list[HeldClip] = []
-        while len(held) < max_clips and self._clip_waits():
-            taken = self._take()
-            if not self._filter.is_still(taken.clip):
-                self._looked_at = taken
-                break
-            num_shown = taken.num_frames * self._repeat
-            held.append(HeldClip(num_shown, taken.pts_s, taken.captured_s))
-        return tuple(held)
+        return self._feed.take_still(max_clips)
 
-    @property
-    def _frames_wanted(self) -> int:
-        drawn = self._geometry.num_pixel_frames(self._recipe, self._next_chunk)
-        return drawn * self._repeat
+    def take_lost(self) -> int:
+        return self._feed.take_lost()
 
     def ready(self) -> bool:
-        """Whether a whole clip waits, or the rest of an input that has ended."""
-        return self._looked_at is not None or self._clip_waits()
-
-    def _clip_waits(self) -> bool:
-        wanted = self._frames_wanted
-        is_rest = self._queue.has_ended(wanted) and self._queue.num_waiting > 0
-        return is_rest or self._queue.wait(wanted, timeout_s=0.0)
+        return self._feed.ready()
 
     def has_ended(self) -> bool:
-        return self._looked_at is None and self._queue.has_ended()
+        return self._feed.has_ended()
 
     def drop(self, num_clips: int) -> None:
-        for _ in range(num_clips):
-            self._next()
-
-    def _next(self) -> TakenClip:
-        """The clip that the filter has let through, or the next of the queue."""
-        looked_at, self._looked_at = self._looked_at, None
-        return self._take() if looked_at is None else looked_at
-
-    def _take(self) -> TakenClip:
-        """The next clip, its last picture repeated where the input ended, and its own length.
-
-        At a lower rate, the newest of every so many pictures are taken.
-        """
-        wanted = self._frames_wanted
-        if not self._queue.has_ended(wanted):
-            clip = self._queue.get_batch(wanted)
-            assert clip is not None, "start was called before ready"
-            num_frames = wanted
-        else:
-            rest = [self._queue.get() for _ in range(self._queue.num_waiting)]
-            frames = [frame for frame in rest if frame is not None]
-            clip = clip_of([*frames, *[frames[-1]] * (wanted - len(frames))])
-            num_frames = len(frames)
-        pts_s = self._pts_s(clip)
-        self._num_taken += num_frames
-        thinned = Clip(clip.pixels[self._repeat - 1 :: self._repeat], clip.pts_s, clip.captured_s)
-        return TakenClip(thinned, -(-num_frames // self._repeat), pts_s, clip.captured_s)
+        self._feed.drop(num_clips)
 
     def start(self, chunk: int) -> Started:
-        taken = self._next()
+        taken = self._feed.take()
+        if self.watch is not None:
+            self.watch(taken)
         clip = taken.clip
         on_host_TCHW = pixels_to_tensor(clip, torch.device("cpu"), torch.float32)
         level = self._controller.next(on_host_TCHW)
@@ -297,7 +225,6 @@ class VideoStarter:
             draw_FCHW = self._noise.noise(self._seed, chunk, CONDITION_STEP, shape)
             draw_FCHW = draw_FCHW.to(device, non_blocking=True)
             condition_FCHW = mix_input(clean_FCHW, draw_FCHW, self._condition_noise)
-        self._next_chunk = chunk + 1
         return Started(
             latents_FCHW=mix_input(clean_FCHW, noise_FCHW, level.scale),
             condition_FCHW=condition_FCHW,
@@ -309,10 +236,3 @@ class VideoStarter:
             repeat=self._repeat,
             begins_scene=level.begins_scene,
         )
-
-    def _pts_s(self, clip: Clip) -> float:
-        if not self._is_live:
-            return self._num_taken / self._geometry.fps
-        if self._first_pts_s is None:
-            self._first_pts_s = clip.pts_s
-        return clip.pts_s - self._first_pts_s

@@ -19,6 +19,8 @@ class ServiceTerms:
     """What each rung needs; None for a session that the governor leaves alone."""
     frame_s: float = 0.0
     """How long one picture is shown."""
+    rung: int = 0
+    """Where on the ladder it begins, if no governor says."""
 
 
 NO_TERMS = ServiceTerms()

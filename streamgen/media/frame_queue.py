@@ -246,6 +246,16 @@ class LiveFrameQueue(FrameQueue):
     The frames of `put_clip` come at once: a reader that takes all that waits sees whole clips.
     """
 
+    def resize(self, capacity: int) -> None:
+        """Hold at most so many frames from now on; what is too much is dropped, oldest first."""
+        if capacity < 1:
+            raise ValueError(f"a queue holds at least one frame, not {capacity}")
+        with self._changed:
+            self._capacity = capacity
+            while len(self._frames) > capacity:
+                self._frames.popleft()
+                self._num_dropped += 1
+
     def put_clip(self, frames: Sequence[Frame]) -> bool:
         with self._changed:
             if self._is_closed:

@@ -182,7 +182,16 @@ class Governor:
         self._costs = Costs(LatencyFit(0.0, 0.0))
 
     def admit(self, now_s: float, offer: Offer, others: Sequence[Offer], costs: Costs) -> Admission:
-        """Whether one more session fits beside the others, and at which level of all."""
+        """Let one more session in if it fits beside the others; all go to the level told."""
+        answer = self.predict(now_s, offer, others, costs)
+        if answer.level != self.level:
+            self._change(now_s, answer.level)
+        return answer
+
+    def predict(
+        self, now_s: float, offer: Offer, others: Sequence[Offer], costs: Costs
+    ) -> Admission:
+        """What `admit` would say, without letting anybody in: for a router that asks around."""
         safe = self._steady(costs).times(MARGIN * ADMIT_MARGIN * self.pessimism)
         level = self._capacity.best_level((*others, offer), safe, least=self.level)
         if level is None:
@@ -190,8 +199,6 @@ class Governor:
             wait_s = max(1.0, self._mean_stay_s / max(1, len(others)))
             retry_s = None if alone is None and not others else now_s + wait_s
             return Admission(Verdict.REFUSED, self.level, 0, retry_s)
-        if level != self.level:
-            self._change(now_s, level)
         rung = offer.rung_at(level)
         return Admission(Verdict.LOWER if rung else Verdict.FULL, level, rung, None)
 
@@ -199,11 +206,18 @@ class Governor:
         """Note how long a session stayed, for those who ask when to come again."""
         self._mean_stay_s += 0.2 * (stay_s - self._mean_stay_s)
 
-    def run_out_of_memory(self, now_s: float, offers: Sequence[Offer]) -> None:
-        """Go a level down, for the device had no memory for a forward."""
+    def run_out_of_memory(self, now_s: float, offers: Sequence[Offer]) -> bool:
+        """Go a level down, for the device had no memory for a forward; False if there is none.
+
+        The way back up is then as slow as after one that had to be taken back.
+        """
         lowest = max((offer.lowest_level for offer in offers), default=0)
-        if self.level < lowest:
-            self._change(now_s, self.level + 1)
+        if self.level >= lowest:
+            return False
+        self._up_hold_s = min(2 * self._up_hold_s, MAX_UP_HOLD_S)
+        self._raised_s = now_s
+        self._change(now_s, self.level + 1)
+        return True
 
     def review(
         self, now_s: float, offers: Sequence[Offer], costs: Costs, *, num_due: int, num_missed: int

@@ -68,7 +68,9 @@ class SessionReport:
         self.num_late = 0
         """Chunks handed over after they were due, or that stalled the viewer."""
         self.num_dropped = 0
-        """Clips of the input dropped by the policy."""
+        """Clips of the input that nobody drew, though they were due."""
+        self.num_frames_lost = 0
+        """Pictures of the input that nobody drew."""
         self.num_held = 0
         """Clips that were not drawn because the picture stood still."""
         self.num_changes = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from statistics import median
 
 FORGETTING = 0.98  # weight of a measurement one batch later; about 50 batches are remembered
 PRIOR_WEIGHT = 1e-3  # keeps the fit defined while all batches had the same size
@@ -102,13 +101,14 @@ class WorkModel:
     def _measure_drift(self) -> float:
         if len(self._newest) < DRIFT_SAMPLES:
             return 1.0
-        fit = self._fit
-        measured_and_expected = [
-            (seconds, fit.fixed_s * calls + fit.per_unit_s * units)
-            for units, calls, seconds in self._newest
-        ]
-        ratios = [seconds / expected for seconds, expected in measured_and_expected if expected > 0]
-        drift = median(ratios) if ratios else 1.0
+        fixed_s, per_unit_s = self._fit.fixed_s, self._fit.per_unit_s
+        ratios: list[float] = []
+        for units, calls, seconds in self._newest:
+            expected_s = fixed_s * calls + per_unit_s * units
+            if expected_s > 0:
+                ratios.append(seconds / expected_s)
+        ratios.sort()
+        drift = ratios[len(ratios) // 2] if ratios else 1.0
         return drift if drift > 0 and abs(drift - 1) > DRIFT_BAND else 1.0
 
 

@@ -80,6 +80,7 @@ class Lane:
         self.service = service
         self.rungs = rungs
         self.rung = self.wanted_rung = rung
+        self.demand = rungs[rung]
         self.opened_s = opened_s
         self.report = SessionReport()
         self.deadlines = Deadlines(service, opened_s=opened_s, frame_s=0.0)
@@ -91,6 +92,7 @@ class Lane:
         self.ages_s: list[float] = []
         self._unit_s = rungs[0].period_s / rungs[0].units
         self._collect_s = rungs[0].collect_s
+        self._arrived = 0  # clips of the input when it was last looked at
         self._num_taken = 0
         self._num_skipped = 0
         self._is_still = is_still
@@ -99,16 +101,17 @@ class Lane:
         self._clips = 0
         self._seen_s: float | None = None
 
-    @property
-    def demand(self) -> Demand:
-        return self.rungs[self.rung]
+    def go_to_wanted_rung(self) -> None:
+        """Only while no chunk is on the ladder: an epoch."""
+        self.rung = self.wanted_rung
+        self.demand = self.rungs[self.rung]
+        self.report.num_changes += 1
 
     # Input
 
     def _num_arrived(self, now_s: float) -> int:
-        return max(
-            0, math.floor((now_s - self.opened_s - self._collect_s) / self._unit_s + 1e-9) + 1
-        )
+        since_s = now_s - self.opened_s - self._collect_s
+        return max(0, math.floor(since_s / self._unit_s + 1e-9) + 1)
 
     def _captured_s(self, unit: int) -> float:
         return self.opened_s + unit * self._unit_s
@@ -122,7 +125,7 @@ class Lane:
         return math.inf
 
     def look(self, now_s: float) -> None:
-        """Let time pass: input overflows, the viewer takes clips, still clips are held."""
+        """Let time pass, before `view`: input overflows, clips are seen, still ones are held."""
         demand = self.demand
         if not self.is_live or self._viewer_rate < 1:
             while self._clips and self._seen_s is not None and self._seen_s <= now_s:
@@ -130,7 +133,8 @@ class Lane:
                 self._seen_s += demand.period_s / self._viewer_rate
         if not self.is_live:
             return
-        waiting = self._num_arrived(now_s) - self._num_taken
+        self._arrived = self._num_arrived(now_s)
+        waiting = self._arrived - self._num_taken
         overflow = waiting - QUEUE_CLIPS * demand.units
         if overflow > 0:
             self._lose(overflow)
@@ -139,7 +143,7 @@ class Lane:
 
     def _hold(self, now_s: float, is_still: Callable[[int], bool]) -> None:
         units = self.demand.units
-        while self._num_arrived(now_s) - self._num_taken >= units:
+        while self._arrived - self._num_taken >= units:
             if self._num_skipped >= MAX_SKIPS or not is_still(self._num_taken):
                 return
             self._num_skipped += 1
@@ -169,11 +173,12 @@ class Lane:
         demand = self.demand
         waiting_due_s: tuple[float, ...] = ()
         if self.is_live:
-            waiting = (self._num_arrived(now_s) - self._num_taken) // demand.units
-            waiting_due_s = tuple(
-                self._due_s(self._captured_s(self._num_taken + index * demand.units))
-                for index in range(waiting)
-            )
+            waiting = (self._arrived - self._num_taken) // demand.units
+            if waiting > 0:
+                waiting_due_s = tuple(
+                    self._due_s(self._captured_s(self._num_taken + index * demand.units))
+                    for index in range(waiting)
+                )
         candidates: list[Candidate] = []
         before: _Chunk | None = None
         for chunk in self.chunks:
@@ -325,8 +330,7 @@ class MirrorEngine:
         views: list[SessionView] = []
         for lane in self.lanes.values():
             if lane.rung != lane.wanted_rung and not lane.chunks:
-                lane.rung = lane.wanted_rung
-                lane.report.num_changes += 1
+                lane.go_to_wanted_rung()
             lane.look(now_s)
             views.append(lane.view(now_s))
         plan = self.policy.plan(View(now_s, self.max_rows, tuple(views)), self.latency)

@@ -128,6 +128,18 @@ def check_service(service: ServiceLevel, facts: PipelineFacts) -> None:
             f"is above the preset's {facts.num_steps} denoise steps",
             "lower it",
         )
+    if service.accepts_tiny_codec and not facts.has_tiny_codec:
+        raise _wrong(
+            "accepts_tiny_codec", "true", "has no effect: this engine has one codec", "leave it out"
+        )
+    if service.min_picture < facts.smallest_picture:
+        raise _wrong(
+            "min_picture",
+            service.min_picture,
+            f"has no effect: this engine draws no smaller than {facts.smallest_picture:g} of its "
+            f"pictures",
+            "leave it out",
+        )
     if service.latency_s is None:
         return
     if not facts.takes_video:

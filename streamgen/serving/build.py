@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from streamgen.cache.policies import (
 )
 from streamgen.cache.window import Positions
 from streamgen.clock import Clock
-from streamgen.config.load import load_file, load_preset
+from streamgen.config.load import load_file, load_preset, load_table, settings_of
 from streamgen.config.schema import CacheConfig, NoiseControlKind, StreamConfig
 from streamgen.diffusion.guidance import Guidance, GuidanceMode
 from streamgen.diffusion.noise import NoiseSource
@@ -56,6 +56,7 @@ from streamgen.models.wan.vae_config import WAN_21_VAE
 from streamgen.ops.backend import DTYPES, Backend, choose_backend, free_bytes
 from streamgen.ops.quantise import KVFormat
 from streamgen.ops.rope import TokenGrid
+from streamgen.scheduling.policy import Policy
 from streamgen.serving.deciding import make_engine
 from streamgen.serving.grid import token_grid
 from streamgen.serving.memory import Memory, check_fits, memory_of
@@ -63,6 +64,8 @@ from streamgen.serving.model_files import WanParts, wan_files, wan_parts
 from streamgen.serving.speed import attention_shape, settle_model, settle_operations, settle_runner
 from streamgen.serving.stages import StagePlan, make_cache
 from streamgen.types import PictureSize
+
+__all__ = ["settings_of"]  # and all that is defined here
 
 logger = logging.getLogger(__name__)
 
@@ -111,10 +114,10 @@ def build_pipeline(
     noise: NoiseSource,
     bundle: ModelBundle | None = None,
     over_ranks: Callable[[StagePlan, Backend], Executor] | None = None,
+    policy: Policy | None = None,
 ) -> Pipeline:
-    """Load the model and put an engine around it; a `bundle` takes the place of the settings'.
-
-    `over_ranks` runs the blocks elsewhere.
+    """Load the model and put an engine around it; `bundle` and `policy` take the place of those
+    of the settings. `over_ranks` runs the blocks elsewhere.
 
     Raises ConfigError for settings that the model cannot follow, CheckpointError for unusable
     weights, CapacityError if the KV cache does not fit into memory.
@@ -136,8 +139,13 @@ def build_pipeline(
         )
     else:
         executor = over_ranks(StagePlan(config, recipe, bundle.dit.facts, height, width), backend)
-    policy = config.engine.policy
-    engine = make_engine(executor, policy, num_rows=num_rows, clock=clock, metrics=metrics)
+    engine = make_engine(
+        executor,
+        policy or config.engine.policy,
+        num_rows=num_rows,
+        clock=clock,
+        metrics=metrics,
+    )
     geometry = StreamGeometry(
         codec=bundle.codec.facts,
         latent_height=height,
@@ -241,8 +249,12 @@ def _local_executor(
     )
 
 
-def load_config(preset: str | Path, overrides: Sequence[str] = ()) -> StreamConfig:
-    """Settings of a preset by name, or of a TOML file; see streamgen.config.load."""
+def load_config(
+    preset: str | Path | Mapping[str, object], overrides: Sequence[str] = ()
+) -> StreamConfig:
+    """Settings of a preset by name, of a TOML file, or of `settings_of`; see config.load."""
+    if isinstance(preset, Mapping):
+        return load_table(preset, overrides, origin="the recording")
     if isinstance(preset, Path) or preset.endswith(".toml"):
         return load_file(Path(preset), overrides)
     return load_preset(preset, overrides)

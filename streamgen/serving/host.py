@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +16,17 @@ from streamgen.engine.recipe import Recipe
 from streamgen.engine.recovery import own_starter
 from streamgen.engine.session import Session
 from streamgen.engine.start import Opening, VideoStarter
+from streamgen.engine.terms import ServiceTerms
 from streamgen.errors import ConfigError
 from streamgen.media.frame_queue import FrameQueue
 from streamgen.media.pixels import Fit, Framing
 from streamgen.media.reader import SourceReader
 from streamgen.media.source import FrameSource
 from streamgen.models.bundle import ModelBundle
+from streamgen.ops.backend import is_out_of_memory
 from streamgen.ops.blending import Blend
+from streamgen.scheduling.capacity import Admission
+from streamgen.scheduling.policy import Policy
 from streamgen.scheduling.service import ServiceLevel
 from streamgen.serving.build import (
     Pipeline,
@@ -30,11 +35,20 @@ from streamgen.serving.build import (
     recipe_with_steps,
     video_start,
 )
+from streamgen.serving.calibration import calibrate
 from streamgen.serving.prompts import PromptShelf
 from streamgen.serving.ranks import Ranks
-from streamgen.serving.service import terms
-from streamgen.serving.starters import frames_wanted, input_of, noise_starter, video_starter
+from streamgen.serving.service import out_of_memory, predicted, terms
+from streamgen.serving.starters import (
+    frames_wanted,
+    input_of,
+    noise_starter,
+    queue_feed,
+    video_starter,
+)
 from streamgen.types import PictureSize, PromptId, SessionId
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +65,7 @@ class Host:
 
     def __init__(
         self,
-        preset: str | Path = "tiny-cpu",
+        preset: str | Path | Mapping[str, object] = "tiny-cpu",
         *,
         overrides: Sequence[str] = (),
         clock: Clock | None = None,
@@ -59,9 +73,10 @@ class Host:
         bundle: ModelBundle | None = None,
         gpus: int = 1,
         split: str = "layers",
+        policy: Policy | None = None,
     ) -> None:
-        """`preset` is a name or a TOML file; `overrides` are settings as "cache.sinks=2"; `bundle`
-        takes the place of the model that they name.
+        """`preset` is a name, a TOML file or a table; `overrides` are settings as "cache.sinks=2";
+        `bundle` and `policy` take the place of those that they name.
 
         `gpus` above 1 divides the model among as many processes, see `Ranks`; `close` ends them.
         Raises ConfigError, CheckpointError or CapacityError.
@@ -74,6 +89,7 @@ class Host:
             noise=noise,
             bundle=bundle,
             over_ranks=None if self._ranks is None else self._ranks.make_executor,
+            policy=policy,
         )
         pipeline, prompts = self.pipeline, self.pipeline.config.prompts
         self.prompts = PromptShelf(
@@ -83,6 +99,8 @@ class Host:
             blend=Blend(prompts.blend),
         )
         self._negative: PromptId | None = None
+        if pipeline.config.engine.policy == "slo_aware":
+            calibrate(pipeline)
         if pipeline.recipe.guidance.is_active:
             self._negative = self.prompts.negative_id(prompts.negative)
         loras = pipeline.bundle.loras
@@ -170,6 +188,26 @@ class Host:
         self._open[session.id] = OpenSession(session, None, queue)
         return self._open[session.id]
 
+    def open_with(
+        self, prompt: str, recipe: Recipe, *, make_starter: Callable[[], ChunkStarter], seed: int,
+        max_waiting_clips: int, terms: ServiceTerms,
+    ) -> OpenSession:  # fmt: skip
+        """Begin a session whose chunks and terms are somebody else's; errors as of `open`."""
+        prompt_id = self.prompt_id(prompt)
+        session = self.pipeline.engine.open(
+            recipe,
+            make_starter=make_starter,
+            decoder=self.pipeline.new_decoder(),
+            seed=seed,
+            prompt=prompt_id,
+            negative_prompt=prompt_id if self._negative is None else self._negative,
+            max_waiting_clips=max_waiting_clips,
+            terms=terms,
+        )
+        self.prompts.opened(session, prompt)
+        self._open[session.id] = OpenSession(session, None, None)
+        return self._open[session.id]
+
     def set_strength(self, opened: OpenSession, strength: float) -> None:
         """Let a session with an input leave it as far, from its next chunk on.
 
@@ -189,6 +227,11 @@ class Host:
     def frames_wanted(self) -> int:
         """The most pictures that one chunk of a session takes from its input."""
         return frames_wanted(self.pipeline)
+
+    @property
+    def transition_chunks(self) -> int:
+        """Within how many chunks a new prompt takes over if nobody says otherwise."""
+        return self.pipeline.config.prompts.transition_chunks
 
     def close_session(self, opened: OpenSession) -> None:
         """End a session and its reader; once is enough, twice does no harm."""
@@ -243,7 +286,7 @@ class Host:
             self.prompts.features(prompt)
             return
         if over_chunks is None:
-            over_chunks = self.pipeline.config.prompts.transition_chunks
+            over_chunks = self.transition_chunks
         self.prompts.follow(opened.session, prompt, over_chunks=over_chunks)
 
     def close(self) -> None:
@@ -278,10 +321,31 @@ class Host:
             self.pipeline.engine.scale_loras(self._lora_scales)
 
     def tick(self) -> bool:
-        """Run one tick of all streams; False if nothing could run."""
+        """Run one tick of all streams; False if nothing could run.
+
+        Where the device has no memory for it, all sessions go a rung down their quality ladders
+        and on from their last pictures; CapacityError if there is no rung left.
+        """
         for opened in self._open.values():
             self.prompts.advance(opened.session)
-        return self.pipeline.engine.tick() if not self._ranks else self._ranks.tick(self.pipeline)
+        engine = self.pipeline.engine
+        try:
+            return engine.tick() if not self._ranks else self._ranks.tick(self.pipeline)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if not engine.run_out_of_memory(self.pipeline.noise):
+                raise out_of_memory(self.pipeline) from error
+            logger.warning("the device ran out of memory; all streams go on with less")
+            return True
+
+    def predict(self, service: ServiceLevel | None = None) -> Admission:
+        """What a session with a service level, or the preset's, would be told if it came now.
+
+        For a router before several hosts: FULL; LOWER, with the `rung` of its own quality ladder;
+        REFUSED, with `retry_s` on this host's clock (None: never). Nothing is held, and rehearsals
+        are remembered. Raises ConfigError if this preset can never do it."""
+        return predicted(self.pipeline, service)
 
     def _open_session(
         self,
@@ -306,20 +370,16 @@ class Host:
                 pipeline, recipe, seed=chosen_seed, max_frames=max_frames, opening=opening
             )
         else:
-            starter = video_starter(pipeline, recipe, queue, seed=chosen_seed, strength=strength)
-        prompt_id = self.prompt_id(prompt)
-        session = pipeline.engine.open(
+            feed = queue_feed(pipeline, recipe, queue, seed=chosen_seed)
+            starter = video_starter(pipeline, recipe, feed, seed=chosen_seed, strength=strength)
+        return self.open_with(
+            prompt,
             recipe,
             make_starter=lambda: starter,
-            decoder=pipeline.new_decoder(),
             seed=chosen_seed,
-            prompt=prompt_id,
-            negative_prompt=prompt_id if self._negative is None else self._negative,
             max_waiting_clips=max_waiting_clips or pipeline.config.engine.output_queue_clips,
             terms=terms(pipeline, service, recipe, queue),
-        )
-        self.prompts.opened(session, prompt)
-        return session
+        ).session
 
     def __enter__(self) -> Host:
         return self

@@ -5,7 +5,9 @@ from __future__ import annotations
 from streamgen.engine.governing import offer_of
 from streamgen.engine.recipe import Recipe
 from streamgen.engine.terms import ServiceTerms
-from streamgen.media.frame_queue import FrameQueue, LiveFrameQueue
+from streamgen.errors import CapacityError
+from streamgen.media.frame_queue import FileFrameQueue, FrameQueue, LiveFrameQueue
+from streamgen.scheduling.capacity import Admission, Verdict
 from streamgen.scheduling.service import (
     PipelineFacts,
     ServiceLevel,
@@ -13,6 +15,8 @@ from streamgen.scheduling.service import (
     quality_ladder,
 )
 from streamgen.serving.build import Pipeline
+
+RETRY_S = 10.0  # when to come again where only cache rows are missing
 
 
 def pipeline_facts(pipeline: Pipeline, recipe: Recipe) -> PipelineFacts:
@@ -60,7 +64,7 @@ def terms(
     facts = pipeline_facts(pipeline, recipe)
     check_service(service, facts)
     ladder = quality_ladder(service, facts)
-    if queue is not None:  # a chunk at a lower rate takes more pictures, which must find room
+    if isinstance(queue, FileFrameQueue):  # a chunk at a lower rate takes more pictures
         ladder = tuple(
             one for one in ladder if one.rate_divisor * facts.clip_frames <= queue.capacity
         )
@@ -71,6 +75,27 @@ def terms(
         )  # fmt: skip
     offer = offer_of(recipe, service, ladder, facts)
     return ServiceTerms(service, ladder, offer, 1.0 / facts.fps)
+
+
+def predicted(pipeline: Pipeline, service: ServiceLevel | None) -> Admission:
+    """What the engine would tell a session with a service level, or with that of the settings."""
+    recipe, engine = pipeline.recipe, pipeline.engine
+    if service is None:
+        service = preset_service(pipeline, is_live=pipeline.config.task == "video-to-video")
+    answer = engine.predict(terms(pipeline, service, recipe, None))
+    has_rows = engine.num_free_rows >= recipe.num_cache_rows
+    if answer.verdict is Verdict.FULL and not has_rows:  # nothing rehearses without a governor
+        return Admission(Verdict.REFUSED, answer.level, 0, pipeline.clock.now() + RETRY_S)
+    return answer
+
+
+def out_of_memory(pipeline: Pipeline) -> CapacityError:
+    """What to say when a forward finds no memory and nothing can be given up."""
+    remedy = "lower engine.sessions or the picture's size"
+    if pipeline.config.engine.policy != "slo_aware":
+        remedy += ', or set engine.policy = "slo_aware", which goes on with fewer steps'
+    num_sessions = len(pipeline.engine.sessions)
+    return CapacityError(f"no memory is left for a forward of {num_sessions} sessions; {remedy}")
 
 
 def latency_lines(pipeline: Pipeline) -> list[str]:

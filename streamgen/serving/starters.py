@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from streamgen.engine.feed import ClipFeed, QueueFeed
 from streamgen.engine.recipe import Recipe
 from streamgen.engine.start import NoiseStarter, Opening, VideoStarter
 from streamgen.errors import ConfigError
@@ -74,20 +75,28 @@ def noise_starter(
     )
 
 
+def queue_feed(pipeline: Pipeline, recipe: Recipe, queue: FrameQueue, *, seed: int) -> QueueFeed:
+    """Clips out of a queue that an input fills."""
+    geometry = pipeline.geometry
+    return QueueFeed(
+        queue,
+        clip_frames=lambda chunk: geometry.num_pixel_frames(recipe, chunk),
+        fps=geometry.fps,
+        seed=seed,
+    )
+
+
 def video_starter(
-    pipeline: Pipeline, recipe: Recipe, queue: FrameQueue, *, seed: int, strength: float | None
+    pipeline: Pipeline, recipe: Recipe, feed: ClipFeed, *, seed: int, strength: float | None
 ) -> VideoStarter:
-    """Chunks of what is in `queue`; ConfigError if `strength` is not in [0, 1]."""
+    """Chunks of what a `feed` gives; ConfigError if `strength` is not in [0, 1]."""
     controller, condition_noise = video_start(pipeline, strength, recipe)
     return VideoStarter(
-        recipe,
-        pipeline.geometry,
         pipeline.noise,
         seed=seed,
-        queue=queue,
+        feed=feed,
         encoder=pipeline.new_encoder(),
         controller=controller,
         schedule=pipeline.schedule,
         condition_noise=condition_noise,
-        is_live=isinstance(queue, LiveFrameQueue),
     )

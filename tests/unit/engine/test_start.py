@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from streamgen.diffusion.noise_control import StartLevel
 from streamgen.engine.codec import StreamEncoder
+from streamgen.engine.feed import QueueFeed
 from streamgen.engine.start import VideoStarter
 from streamgen.media.frame_queue import FileFrameQueue
 from streamgen.models.codec_facts import CodecFacts
 from streamgen.types import Frame
-from tests.small_engine import CHANNELS, CPU, GEOMETRY, NOISE, SCHEDULE, SIZE, small_recipe
+from tests.small_engine import CHANNELS, CPU, GEOMETRY, NOISE, SCHEDULE, SIZE
 
 
 class FlatCodec:
@@ -50,11 +49,9 @@ def test_motion_is_measured_on_the_host_and_in_full_precision() -> None:
         queue.put(Frame(pixels, float(number), float(number)))
     controller = Recording()
     starter = VideoStarter(
-        small_recipe(chunk_frames=2),
-        replace(GEOMETRY, dtype=torch.bfloat16),
         NOISE,
         seed=0,
-        queue=queue,
+        feed=QueueFeed(queue, clip_frames=lambda _: 2, fps=GEOMETRY.fps, seed=0),
         encoder=StreamEncoder(FlatCodec(), device=CPU, dtype=torch.bfloat16),
         controller=controller,
         schedule=SCHEDULE,

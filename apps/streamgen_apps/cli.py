@@ -13,7 +13,9 @@ from streamgen_apps.bench_options import add_bench_options
 from streamgen_apps.input_options import INPUTS, add_input_options
 from streamgen_apps.models import add_models
 from streamgen_apps.output_options import OUTPUTS, add_output_options
+from streamgen_apps.replay import add_replay
 from streamgen_apps.simulate import add_simulate
+from streamgen_apps.watch_options import add_watch_options
 
 STANDARD_OUTPUT = 1  # file descriptor
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it: 128 + SIGINT
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="for a program to read")
     doctor.set_defaults(command=_doctor)
+    add_replay(commands)
     add_simulate(commands)
     presets = commands.add_parser("presets", help="list the presets and what they are for")
     presets.set_defaults(command=_presets)
@@ -99,6 +102,7 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         "--save", metavar="FILE", help="at the end, write where the stream is, for --resume"
     )
     add_output_options(run)
+    add_watch_options(run)
     length = run.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds of video")
     length.add_argument("--frames", type=int, metavar="N", help="stop after N frames")

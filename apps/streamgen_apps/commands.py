@@ -7,20 +7,27 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from streamgen.errors import ConfigError
+from streamgen.errors import ConfigError, SinkError
 
 if TYPE_CHECKING:
     from streamgen.serving.stream import Stream
 
+TRACE_S = 10.0  # of a trace if nobody says
 logger = logging.getLogger(__name__)
 
 HELP = (
     "a line is a new prompt, {one: 2 | another: 1} a mix of two; or /over 4 PROMPT (go over to it "
     "within 4 chunks), /lora NAME 0.5, /strength 0.5, /seed 7, /reset (begin anew), /pause, "
-    "/resume, /quit, /help"
+    "/resume, /trace FILE 5 (what the last 5 seconds did), /quit, /help"
 )
+
+
+class TraceWriter(Protocol):
+    """Writes what the last so many seconds of ticks did; raises SinkError."""
+
+    def __call__(self, path: str, /, *, last_s: float) -> None: ...
 
 
 class Commands:
@@ -29,9 +36,12 @@ class Commands:
     A line that cannot be obeyed is told in one line of `tell`, and the stream goes on as it was.
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, tell: Callable[[str], None], *, write_trace: TraceWriter | None = None
+    ) -> None:
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._tell = tell
+        self._write_trace = write_trace
         self._is_paused = False
 
     def put(self, line: str) -> None:
@@ -48,7 +58,7 @@ class Commands:
             line = self._lines.get()
             try:
                 self._follow(line, stream)
-            except ConfigError as error:
+            except (ConfigError, SinkError) as error:
                 self._tell(" ".join(str(error).splitlines()))
 
     def _follow(self, line: str, stream: Stream) -> None:
@@ -73,6 +83,14 @@ class Commands:
             stream.reset()
         elif command in ("pause", "resume"):
             self._is_paused = command == "pause"
+        elif command == "trace":
+            path, _, seconds = value.strip().rpartition(" ")
+            if not path:
+                path, seconds = value.strip(), str(TRACE_S)
+            if not path or self._write_trace is None:
+                raise ConfigError("name a file for the trace; as in /trace busy.json 5")
+            self._write_trace(path, last_s=_number(seconds))
+            self._tell(f"{path} has the last {_number(seconds):g} s of ticks")
         elif command == "quit":
             raise KeyboardInterrupt
         elif command == "help":

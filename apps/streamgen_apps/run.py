@@ -11,7 +11,8 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 
 from streamgen.clock import Clock, MonotonicClock
@@ -29,6 +30,7 @@ from streamgen_apps.input_options import (
     check_input_options,
     prompts_of,
 )
+from streamgen_apps.watch_options import check_watch_options, write_trace, write_watched
 
 TEXT_PRESET, VIDEO_PRESET = "tiny-cpu", "tiny-cpu-v2v"
 DEFAULT_FIT = "crop"
@@ -45,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
     check_input_options(options)
     _check_length(options)
     _check_save(options)
+    check_watch_options(options)
     targets = options.outputs or [_free_name(prompt)]
     preset = options.preset
     if preset is None:
@@ -74,8 +77,9 @@ def run(options: argparse.Namespace) -> int:
             mirrored=options.mirror,
             first=options.first,
             resume=options.resume,
+            record=options.record,
         )
-        commands = Commands(tell_on_stderr)
+        commands = Commands(tell_on_stderr, write_trace=partial(write_trace, host=host))
         with stream, Console(commands.put) as console:
             _tell_unknown_words(stream)
             if options.prompts == STANDARD_INPUT and not console.is_reading:
@@ -90,8 +94,10 @@ def run(options: argparse.Namespace) -> int:
                 input_is_live=source is not None and source.facts.is_live,
             )
             reporter = Reporter(outputs, console)
+            quality = QualityTeller(stream, tell_on_stderr)
 
             def between_frames(progress: Progress) -> None:
+                quality.look()
                 reporter.report(progress)
                 commands.obey(stream)
 
@@ -102,6 +108,7 @@ def run(options: argparse.Namespace) -> int:
             reporter.finish(progress)
             if options.save is not None:
                 stream.save(Path(options.save).expanduser())
+            write_watched(options, host)
     return 0
 
 
@@ -115,6 +122,21 @@ def _host(preset: str, options: argparse.Namespace, clock: Clock) -> Host:
         gpus=options.gpus,
         split=options.split or "layers",
     )
+
+
+class QualityTeller:
+    """Says in one line when the quality ladder has changed what a stream gets."""
+
+    def __init__(self, stream: Stream, tell: Callable[[str], None]) -> None:
+        self._stream = stream
+        self._tell = tell
+        self._told = stream.quality
+
+    def look(self) -> None:
+        quality = self._stream.quality
+        if quality != self._told:
+            self._tell(f"the stream goes on with {quality} (before: {self._told})")
+            self._told = quality
 
 
 class Reporter:

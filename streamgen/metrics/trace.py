@@ -7,6 +7,7 @@ The newest spans stay; how many older ones had to go is counted. Knows no files 
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections import deque
 from collections.abc import Generator, Mapping
@@ -87,13 +88,16 @@ class Trace:
     def num_dropped(self) -> int:
         return self._num_dropped
 
-    def to_chrome(self) -> dict[str, Json]:
+    def to_chrome(self, *, last_s: float = math.inf) -> dict[str, Json]:
         """The spans as complete events ("ph": "X") in microseconds, tracks as threads.
+
+        Only those that ended in the last `last_s` seconds.
 
         Format: "Trace Event Format" of the Chromium project, sections "Complete Events" and
         "Metadata Events".
         """
-        spans = self.spans()
+        since_s = self._clock.now() - last_s
+        spans = [span for span in self.spans() if span.end_s >= since_s]
         track_ids = {track: i for i, track in enumerate(dict.fromkeys(s.track for s in spans))}
         events: list[Json] = [
             self._event("M", "thread_name", track_id, args={"name": track})
@@ -110,9 +114,9 @@ class Trace:
             "otherData": {"num_dropped": self.num_dropped},
         }
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, *, last_s: float = math.inf) -> None:
         """Write `to_chrome` as JSON. Raises OSError if the file cannot be written."""
-        path.write_text(json.dumps(self.to_chrome()), encoding="utf-8")
+        path.write_text(json.dumps(self.to_chrome(last_s=last_s)), encoding="utf-8")
 
     def _event(
         self, phase: str, name: str, track_id: int, *, args: dict[str, Json]

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from streamgen.clock import Clock
 from streamgen.media.opening import open_source
@@ -15,7 +16,6 @@ from streamgen.media.sources.retiming import RealTimeSource
 from streamgen.media.sources.video_file import VideoFileSource
 from streamgen.serving.host import Host
 from streamgen.serving.outputs import Outputs
-from streamgen.serving.stream import Stream
 from streamgen.types import Frame
 
 FITS = {fit.name.lower(): fit for fit in Fit}
@@ -60,8 +60,24 @@ def open_input(
     return source
 
 
+class Playable(Protocol):
+    """What can be played: a stream, or a recorded one."""
+
+    @property
+    def fps(self) -> float: ...
+
+    @property
+    def num_frames(self) -> int:
+        """Frames handed out so far."""
+        ...
+
+    def next_clip(self) -> list[Frame]:
+        """The next frames that there are; none at the end."""
+        ...
+
+
 def play(
-    stream: Stream,
+    stream: Playable,
     outputs: Outputs,
     *,
     clock: Clock,
@@ -97,11 +113,11 @@ def play(
     return replace(progress, num_frames=num_frames, video_s=num_frames / stream.fps)
 
 
-def _next_clip(stream: Stream, outputs: Outputs) -> list[Frame]:
+def _next_clip(stream: Playable, outputs: Outputs) -> list[Frame]:
     outputs.wait()
     return stream.next_clip()
 
 
-def _after(progress: Progress, stream: Stream, elapsed_s: float) -> Progress:
+def _after(progress: Progress, stream: Playable, elapsed_s: float) -> Progress:
     first_s = elapsed_s if progress.first_frame_s is None else progress.first_frame_s
     return Progress(stream.num_frames, stream.num_frames / stream.fps, elapsed_s, first_s)

@@ -10,6 +10,7 @@ from streamgen.engine.start import Opening
 from streamgen.errors import ConfigError
 from streamgen.media.pixels import Fit
 from streamgen.media.source import FrameSource
+from streamgen.scheduling.service import ServiceLevel
 from streamgen.serving.host import Host, OpenSession, check_seed
 from streamgen.serving.opening import (
     opening_from_pictures,
@@ -17,6 +18,7 @@ from streamgen.serving.opening import (
     picture_frames,
     save_stream,
 )
+from streamgen.serving.recording import SessionRecorder
 from streamgen.serving.timeline import PromptTimeline
 from streamgen.types import Clip, Frame, PictureSize
 
@@ -49,13 +51,16 @@ class Stream:
         overrides: Sequence[str] = (),
         first: str | Path | None = None,
         resume: str | Path | None = None,
+        record: str | Path | None = None,
+        service: ServiceLevel | None = None,
     ) -> None:
         """See `Host` for `preset` and `overrides`, and `Host.open` for the rest and for errors.
 
         A text-to-video stream may begin with the picture or the clip of the file `first`, brought
         to its size by `fit`, or go on where another one was when `save` wrote the file `resume`.
         `timeline` has prompts that take the place of `prompt` at their times in the stream; they
-        are checked now, and ConfigError says which cannot be followed.
+        are checked now, and ConfigError says which cannot be followed. `record` names a file for
+        `Replay`, which plays the stream again to the same frames.
         """
         if isinstance(preset, Host) and overrides:
             raise ValueError("overrides belong to the Host that this stream shares")
@@ -74,6 +79,7 @@ class Stream:
         self._max_frames = max_frames
         self._num_frames = 0
         self._is_closed = False
+        self._service = service
         self._opened = self._host.open(
             prompt,
             source=source,
@@ -83,10 +89,15 @@ class Stream:
             fit=fit,
             mirrored=mirrored,
             opening=self._opening,
+            service=service,
         )
+        self._recorder: SessionRecorder | None = None
         try:
             for later in reversed(self._timeline.prompts):
                 self._host.prompt_id(later)
+            if record is not None:
+                self._recorder = SessionRecorder(Path(record), self._host.pipeline)
+                self._tell_recorder()
         except BaseException:
             self.close()
             raise
@@ -125,15 +136,20 @@ class Stream:
 
         Raises ValueError if the stream is closed.
         """
-        self._check_open()
-        self._host.set_prompt(self._opened, prompt)
-        self._prompt = prompt
+        self.change_prompt(prompt, over_chunks=self._host.transition_chunks)
 
     def change_prompt(self, prompt: str, *, over_chunks: int) -> None:
         """Go over to another prompt within so many chunks, 0 to 1000; errors as of `prompt`."""
         self._check_open()
         self._host.set_prompt(self._opened, prompt, over_chunks=over_chunks)
         self._prompt = prompt
+        if self._recorder is not None:
+            self._recorder.prompt(prompt, over_chunks=over_chunks)
+
+    @property
+    def quality(self) -> str:
+        """What the stream gets now, in words; its quality ladder may change it."""
+        return str(self._opened.session.quality)
 
     @property
     def lora_scales(self) -> Mapping[str, float]:
@@ -145,6 +161,8 @@ class Stream:
         """Apply LoRAs at other scales from now on; those not named stay. ConfigError if wrong."""
         self._check_open()
         self._host.set_lora_scales(scales)
+        if self._recorder is not None:
+            self._recorder.loras(scales)
 
     @property
     def strength(self) -> float | None:
@@ -160,6 +178,8 @@ class Stream:
         self._check_open()
         self._host.set_strength(self._opened, strength)
         self._strength = strength
+        if self._recorder is not None:
+            self._recorder.strength(strength)
 
     def reset(self, *, seed: int | None = None) -> None:
         """Begin anew under the current prompt, with another seed if one is given.
@@ -172,6 +192,8 @@ class Stream:
         if chosen is not None:
             check_seed(chosen)
         self._seed = chosen
+        if self._recorder is not None:
+            self._recorder.ended(self._num_frames)
         if self._has_source:
             self._opened: OpenSession = self._host.restart(
                 self._opened, self._prompt, seed=chosen, strength=self._strength
@@ -179,8 +201,10 @@ class Stream:
         else:
             self._host.close_session(self._opened)
             self._opened = self._host.open(
-                self._prompt, seed=chosen, max_frames=self._max_frames, opening=self._opening
-            )
+                self._prompt, seed=chosen, max_frames=self._max_frames, opening=self._opening,
+                service=self._service,
+            )  # fmt: skip
+        self._tell_recorder()
         self._frames = iter(())
         self._num_frames = 0
 
@@ -193,9 +217,16 @@ class Stream:
         save_stream(Path(path), self._opened.session, self._host.pipeline, self._prompt)
 
     def close(self) -> None:
-        """End the stream; once is enough, twice does no harm."""
+        """End the stream; once is enough, twice does no harm.
+
+        Raises SinkError if it could not be recorded to the end.
+        """
         self._is_closed = True
         self._host.close_session(self._opened)
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            recorder.ended(self._num_frames)
+            recorder.close()
 
     def __iter__(self) -> Iterator[Frame]:
         return self
@@ -233,7 +264,10 @@ class Stream:
         session, queue = self._opened.session, self._opened.queue
         while self._host.has_open(self._opened):
             if session.clips:
-                return _frames_of(session.clips.popleft().wait(), self.fps)
+                clip = session.clips.popleft().wait()
+                if self._recorder is not None:
+                    self._recorder.shown(clip)
+                return _frames_of(clip, self.fps)
             if session.failure is not None:
                 self._host.close_session(self._opened)
                 raise session.failure
@@ -269,6 +303,16 @@ class Stream:
             if source is not None:
                 source.close()
             raise
+
+    def _tell_recorder(self) -> None:
+        if self._recorder is not None:
+            self._recorder.opened(
+                self._opened.session,
+                prompt=self._prompt,
+                strength=self._strength,
+                opening=self._opening,
+                loras=self._host.lora_scales,
+            )
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -14,23 +14,18 @@ CHECK, CROSS = "yes", "no"
 
 
 def add_models(commands: argparse._SubParsersAction) -> None:
-    """Add the subcommand and its three."""
+    """Add the subcommand and its four."""
     models = commands.add_parser(
         "models", help="published models: list them, download one, check a file"
     )
     what = models.add_subparsers(title="what to do", required=True, metavar="WHAT")
     listed = what.add_parser("list", help="recipes: size, licence, memory, whether they fit here")
     listed.set_defaults(command=_list)
+    fit = what.add_parser("fit", help="settings with which a preset fits on cards from 8 to 80 GB")
+    _add_preset(fit)
+    fit.set_defaults(command=_fit)
     download = what.add_parser("download", help="get every file that a preset reads")
-    download.add_argument("name", metavar="NAME", help="a preset's name or a .toml file")
-    download.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change a setting of the preset, as wan.codec=taehv; may be given again",
-    )
+    _add_preset(download)
     download.set_defaults(command=_download)
     check = what.add_parser("check", help="what is this file, and does it load?")
     check.add_argument(
@@ -39,11 +34,25 @@ def add_models(commands: argparse._SubParsersAction) -> None:
     check.set_defaults(command=_check)
 
 
+def _add_preset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a preset's name or a .toml file")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change a setting of the preset, as wan.codec=taehv; may be given again",
+    )
+
+
 def _list(options: argparse.Namespace) -> int:
     from streamgen.serving.build import fit_of
     from streamgen.serving.model_files import is_here
 
-    rows = [("preset", "size", "licence", "GPU memory", "fits here", "downloaded")]
+    rows: list[tuple[str, ...]] = [
+        ("preset", "size", "licence", "GPU memory", "fits here", "downloaded")
+    ]
     where = ""
     for info in list_presets():
         config = load_preset(info.name)
@@ -63,15 +72,40 @@ def _list(options: argparse.Namespace) -> int:
                 CHECK if here else CROSS,
             )
         )
+    _print_table(rows)
+    print()
+    print(f"This machine: {where}. GPU memory is an estimate for bfloat16 at the preset's size;")
+    print("which settings fit on which card says: streamgen models fit NAME. Presets without a row")
+    print("come with the package. Get one with: streamgen models download NAME")
+    return 0
+
+
+def _fit(options: argparse.Namespace) -> int:
+    from streamgen.serving.cards import fits_on_cards
+
+    config = _config(options.name, options.overrides)
+    if config.wan is None:
+        print(f"{options.name} fits everywhere: its model comes with the package")
+        return 0
+    rows: list[tuple[str, ...]] = [("card", "settings", "takes")]
+    for fit in fits_on_cards(config):
+        settings = "does not fit" if fit.settings is None else "as it is"
+        if fit.settings:
+            settings = " ".join(f"--set {text}" for text in fit.settings)
+        rows.append((f"{fit.card_gb} GB", settings, "" if fit.memory is None else str(fit.memory)))
+    _print_table(rows)
+    print()
+    print(
+        "Estimates for bfloat16, made from sizes; the text encoder is on the host while it rests."
+    )
+    return 0
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = zip(row, widths, strict=True)
         print("  ".join(f"{cell:<{width}}" for cell, width in cells).rstrip())
-    print()
-    print(f"This machine: {where}. GPU memory is an estimate for bfloat16 at the preset's size;")
-    print("where one does not fit, running it says which settings do. Presets without a row come")
-    print("with the package. Get one with: streamgen models download NAME")
-    return 0
 
 
 def _download(options: argparse.Namespace) -> int:

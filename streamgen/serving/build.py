@@ -226,7 +226,7 @@ def _local_executor(
 ) -> tuple[Backend, LocalExecutor]:
     """The whole model in this process, on the fastest operations that there are for it."""
     facts, speed = bundle.dit.facts, config.speed
-    settle_model(bundle, linears=speed.linears, compiles=speed.compile)
+    settle_model(bundle, backend.device, linears=speed.linears, compiles=speed.compile)
     records = speed.graphs == "auto" and recipe.cache.sink_threshold is None  # these count calls
     backend = replace(
         backend,
@@ -307,7 +307,9 @@ def _bundle(config: StreamConfig, backend: Backend, blocks: range | None) -> Mod
         weights = config.model.weights
         return load_bundle(config.family, weights, device=device, dtype=dtype, blocks=blocks)
     files = wan_files(config.model, config.wan)
-    return load_wan(files, device=device, dtype=dtype, blocks=blocks)
+    is_full = config.speed.linears == "full"
+    dit_device = None if is_full else torch.device("cpu")  # whole, it may be more than device has
+    return load_wan(files, device=device, dtype=dtype, blocks=blocks, dit_device=dit_device)
 
 
 def _noise_controller(

@@ -6,7 +6,7 @@ numbers, and with settings that would fit, which are tried out rather than guess
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from streamgen.errors import CapacityError
 from streamgen.models.wan.memory import (
     CUDA_BYTES,
     LatentPicture,
+    dit_bytes,
     dit_params,
     dit_work_bytes,
     prompt_numbers,
@@ -42,7 +43,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes by part: what lies on the device, and what rests on the host."""
+    """Bytes by part: what lies on the device, and what the host holds or has held on the way."""
 
     device: tuple[tuple[str, int], ...]
     host_bytes: int
@@ -76,13 +77,15 @@ def memory_of(
         new_tokens=batch_rows * frames * frame_tokens,
         read_tokens=batch_rows * num_cells * frame_tokens,
         rotates_late=config.cache.positions == "window",
+        reads_codes=kind is not KVFormat.FULL,
         item_bytes=item_bytes,
     )
     codec_params, codec_state, codec_work = _codec(config, parts, picture)
+    is_small = config.speed.linears != "full"
     on_host = has_gpu and config.wan.text_place == "host"
     text_bytes = parts.text_layer_bytes if on_host else parts.text_bytes
     device = (
-        ("weights", dit_params(parts.dit) * item_bytes),
+        ("weights", dit_bytes(parts.dit, item_bytes=item_bytes, has_small_linears=is_small)),
         ("LoRAs", parts.lora_bytes and parts.lora_bytes + dit_params(parts.dit) * item_bytes),
         ("KV cache", kv_heads * kind.bytes_a_head(parts.dit.head_dim, item_bytes)),
         ("prompts", num_prompts * prompt_numbers(parts.dit) * item_bytes),
@@ -91,7 +94,8 @@ def memory_of(
         ("work", max(work, (codec_work + codec_state) * item_bytes)),
         ("CUDA", CUDA_BYTES if has_gpu else 0),
     )
-    return Memory(device, parts.text_bytes if on_host else 0)
+    small_weights = dit_params(parts.dit) * item_bytes if is_small and has_gpu else 0
+    return Memory(device, (parts.text_bytes if on_host else 0) + small_weights)
 
 
 def check_fits(
@@ -109,15 +113,16 @@ def check_fits(
     needed = estimate(config)
     if free_host_bytes is not None and needed.host_bytes > free_host_bytes:
         raise CapacityError(
-            f"the text encoder takes {needed.host_bytes / 1e9:.1f} GB of the host's memory, "
-            f"{free_host_bytes / 1e9:.1f} GB are free; close other programs, or keep it on the "
-            f'GPU: wan.text_place = "device"'
+            f"text encoder{_and_weights(config)} take {needed.host_bytes / 1e9:.1f} GB of the "
+            f"host's memory, {free_host_bytes / 1e9:.1f} GB are free; close other programs, or "
+            f'keep the encoder on the GPU: wan.text_place = "device"'
         )
     if free_bytes is None or needed.device_bytes <= free_bytes:
         return
     changes = fitting_changes(config, estimate, free_bytes)
+    settings = [text for change in changes for text in change.texts]
     remedy = (
-        "fits with " + " ".join(f"--set {change}" for change in changes)
+        "fits with " + " ".join(f"--set {text}" for text in settings)
         if changes
         else "no smaller setting of this model fits: take a smaller model or a larger device"
     )
@@ -128,13 +133,13 @@ def check_fits(
 
 def fitting_changes(
     config: StreamConfig, estimate: Callable[[StreamConfig], Memory], free_bytes: int
-) -> tuple[str, ...]:
-    """The mildest settings found that fit, as "section.key=value"; empty if none do."""
+) -> tuple[Change, ...]:
+    """The mildest settings found that fit; empty if none do."""
 
-    def fits(changes: list[_Change]) -> bool:
-        return estimate(_changed(config, changes)).device_bytes <= free_bytes
+    def fits(changes: list[Change]) -> bool:
+        return estimate(changed(config, changes)).device_bytes <= free_bytes
 
-    taken: list[_Change] = []
+    taken: list[Change] = []
     for options in _ladders(config):
         if fits(taken):
             break
@@ -142,54 +147,68 @@ def fitting_changes(
         taken.append(enough or options[-1])
     if not taken or not fits(taken):
         return ()
-    for change in list(taken):
+    for change in reversed(list(taken)):
         others = [other for other in taken if other is not change]
         if fits(others):
             taken = others
-    return tuple(text for change in taken for text in change.texts)
+    return tuple(taken)
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
+class Change:
     """One proposal, as a user writes it, and as a function of settings."""
 
     texts: tuple[str, ...]
+    """As "section.key=value"."""
     apply: Callable[[StreamConfig], StreamConfig]
 
 
-def _changed(config: StreamConfig, changes: list[_Change]) -> StreamConfig:
+def changed(config: StreamConfig, changes: Sequence[Change]) -> StreamConfig:
+    """The settings with proposals taken."""
     for change in changes:
         config = change.apply(config)
     return config
 
 
-def _ladders(config: StreamConfig) -> Iterator[list[_Change]]:
+def _ladders(config: StreamConfig) -> Iterator[list[Change]]:
     """Proposals, those that cost least first; each entry from mild to harsh."""
     wan, chunk = config.wan, config.denoise.chunk_frames
     assert wan is not None
     if wan.text_place == "device":
-        yield [_Change(('wan.text_place="host"',), lambda c: _with_wan(c, text_place="host"))]
+        yield [Change(('wan.text_place="host"',), lambda c: _with_wan(c, text_place="host"))]
     if config.model.dtype == "float32":
         dtype = "bfloat16"
         yield [
-            _Change(
+            Change(
                 (f"model.dtype={dtype}",), lambda c: replace(c, model=replace(c.model, dtype=dtype))
             )
         ]
+    if config.cache.dtype == "full" and config.cache.sink_kind != "ema":
+        yield [Change(("cache.dtype=int8",), _with_small_cache)]
     if config.engine.sessions > 1:
         counts = range(config.engine.sessions - 1, 0, -1)
-        yield [_Change((f"engine.sessions={n}",), _sessions(n)) for n in counts]
+        yield [Change((f"engine.sessions={n}",), _sessions(n)) for n in counts]
     if wan.codec == "vae" and wan.latent_norm == "standard":
-        yield [_Change(("wan.codec=taehv",), lambda c: _with_wan(c, codec="taehv"))]
+        yield [Change(("wan.codec=taehv",), lambda c: _with_wan(c, codec="taehv"))]
+    if config.speed.linears == "full" and not wan.loras:
+        yield [Change(("speed.linears=int8",), _with_small_linears)]
     rings = range(config.cache.ring - chunk, chunk, -chunk)
     if rings:
-        yield [_Change((f"cache.ring={ring}",), _ring(ring)) for ring in rings]
+        yield [Change((f"cache.ring={ring}",), _ring(ring)) for ring in rings]
     yield [_picture_change(config, share) for share in SMALLER_SHARES]
 
 
 def _with_wan(config: StreamConfig, **changes: str) -> StreamConfig:
     assert config.wan is not None
     return replace(config, wan=replace(config.wan, **changes))
+
+
+def _with_small_cache(config: StreamConfig) -> StreamConfig:
+    return replace(config, cache=replace(config.cache, dtype="int8"))
+
+
+def _with_small_linears(config: StreamConfig) -> StreamConfig:
+    return replace(config, speed=replace(config.speed, linears="int8"))
 
 
 def _sessions(count: int) -> Callable[[StreamConfig], StreamConfig]:
@@ -200,15 +219,19 @@ def _ring(frames: int) -> Callable[[StreamConfig], StreamConfig]:
     return lambda config: replace(config, cache=replace(config.cache, ring=frames))
 
 
-def _picture_change(config: StreamConfig, share: float) -> _Change:
+def _picture_change(config: StreamConfig, share: float) -> Change:
     sizes = (config.picture.height, config.picture.width)
     height, width = (
         max(PICTURE_GRID, int(size * share) // PICTURE_GRID * PICTURE_GRID) for size in sizes
     )
-    return _Change(
+    return Change(
         (f"picture.height={height}", f"picture.width={width}"),
         lambda c: replace(c, picture=replace(c.picture, height=height, width=width)),
     )
+
+
+def _and_weights(config: StreamConfig) -> str:
+    return "" if config.speed.linears == "full" else " and weights on their way to 8 bits"
 
 
 def _codec(config: StreamConfig, parts: WanParts, picture: LatentPicture) -> tuple[int, int, int]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+import torch
+from torch import nn
+
 from streamgen.clock import Clock
 from streamgen.engine.compile import CudaRecorder, compile_blocks, compile_decoder
 from streamgen.engine.forward import AsWritten, ForwardRunner, Replayed
@@ -14,19 +17,23 @@ from streamgen.models.base import DiTFacts
 from streamgen.models.bundle import ModelBundle
 from streamgen.models.quantised import Linears, quantise_linears
 from streamgen.ops.attention_backends import AttentionShape, try_attentions
-from streamgen.ops.backend import Backend
+from streamgen.ops.backend import Backend, check_fp8
 from streamgen.ops.operations import Operations
 from streamgen.ops.rope import TokenGrid
 
 logger = logging.getLogger(__name__)
 
 
-def settle_model(bundle: ModelBundle, *, linears: str, compiles: bool) -> None:
-    """Quantise and compile what was asked for.
+def settle_model(
+    bundle: ModelBundle, device: torch.device, *, linears: str, compiles: bool
+) -> None:
+    """Quantise what was asked for, where it lies, and put it on its device; compile.
 
-    Raises ConfigError for settings that exclude each other or need what is not installed.
+    Raises ConfigError for settings that exclude each other or need what is not there.
     """
     kind = Linears(linears)
+    if kind is Linears.FP8:
+        check_fp8(device, 'speed.linears = "fp8"')
     if kind is not Linears.FULL and bundle.loras is not None:
         raise ConfigError(
             f'speed.linears = "{linears}" keeps no weights that a LoRA could be merged into; '
@@ -35,6 +42,8 @@ def settle_model(bundle: ModelBundle, *, linears: str, compiles: bool) -> None:
     count = quantise_linears(bundle.dit, kind)
     if count:
         logger.info("linears: %d in %s", count, kind.value)
+    if count and isinstance(bundle.dit, nn.Module):
+        bundle.dit.to(device)
     if compiles:
         compile_blocks(bundle.dit)
         if hasattr(bundle.codec, "decoder"):

@@ -51,11 +51,17 @@ class WanFiles:
 
 
 def load_wan(
-    files: WanFiles, *, device: torch.device, dtype: torch.dtype, blocks: range | None = None
+    files: WanFiles,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    blocks: range | None = None,
+    dit_device: torch.device | None = None,
 ) -> ModelBundle:
     """Load all parts, the small ones first, so that what is missing shows early.
 
-    `blocks` are those that the DiT is to have here; None: all.
+    `blocks` are those that the DiT is to have here; None: all. `dit_device` is where it is put for
+    now, if not on `device`.
 
     Raises CheckpointError, naming file and key, if a part is unusable; ConfigError if a package is
     not installed.
@@ -64,7 +70,7 @@ def load_wan(
     text = load_text_encoder(
         files.text, files.tokenizer, place=files.text_place, device=device, dtype=dtype
     )
-    dit, lora_set = load_wan_dit(files, device=device, dtype=dtype, blocks=blocks)
+    dit, lora_set = load_wan_dit(files, device=dit_device or device, dtype=dtype, blocks=blocks)
     return ModelBundle(dit=dit, codec=codec, text=text, knowledge=KNOWLEDGE, loras=lora_set)
 
 

@@ -21,6 +21,7 @@ PICTURES = 4  # pixel frames that a codec works on at a time: those of one laten
 LIVE_FEATURES = 6  # full-size feature maps of PICTURES that a codec holds at once (estimate)
 LIVE_TOKENS = 14  # times dim numbers a token that a block holds beside its FFN's (estimate)
 ROTATED_BYTES = 14  # a number of a cached key: read, turned in float32, written (estimate)
+SCALE_BYTES = 4  # of a float32
 CUDA_BYTES = 700_000_000  # context, cuBLAS and cuDNN workspaces (estimate)
 
 
@@ -49,20 +50,40 @@ def dit_params(config: WanConfig) -> int:
     return config.num_blocks * block + embeddings + head
 
 
+def dit_bytes(config: WanConfig, *, item_bytes: int, has_small_linears: bool) -> int:
+    """Memory of a DiT's weights; small linears: those of the blocks in a byte, and a float32 scale
+    for each of their channels."""
+    full = dit_params(config) * item_bytes
+    if not has_small_linears:
+        return full
+    dim, ffn = config.dim, config.ffn_dim
+    numbers = config.num_blocks * (8 * dim * dim + 2 * dim * ffn)
+    channels = config.num_blocks * (8 * dim + ffn + dim)
+    return full - numbers * (item_bytes - 1) + channels * SCALE_BYTES
+
+
 def prompt_numbers(config: WanConfig) -> int:
     """Numbers of one prompt's keys and values in all blocks."""
     return 2 * config.num_blocks * config.text_len * config.dim
 
 
 def dit_work_bytes(
-    config: WanConfig, *, new_tokens: int, read_tokens: int, rotates_late: bool, item_bytes: int
+    config: WanConfig,
+    *,
+    new_tokens: int,
+    read_tokens: int,
+    rotates_late: bool,
+    reads_codes: bool,
+    item_bytes: int,
 ) -> int:
     """What a forward takes beside weights and cache (estimate).
 
-    `new_tokens` of all its rows, `read_tokens` that all its rows attend to.
+    `new_tokens` of all its rows, `read_tokens` that all its rows attend to; codes are turned back
+    into full keys and values, a layer at a time.
     """
     live = new_tokens * (2 * config.ffn_dim + LIVE_TOKENS * config.dim) * item_bytes
-    return live + read_tokens * config.dim * ROTATED_BYTES * rotates_late
+    decoded = 2 * read_tokens * config.dim * item_bytes * reads_codes
+    return live + decoded + read_tokens * config.dim * ROTATED_BYTES * rotates_late
 
 
 def vae_params(config: VaeConfig) -> int:

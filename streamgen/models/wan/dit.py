@@ -218,7 +218,12 @@ class WanDiT(nn.Module):
         dtype = self.patch_embedding.weight.dtype
         time_BFD = self.time_embedding(sinusoid(timesteps_BF, self.config.freq_dim).to(dtype))
         modulation = self.time_projection(time_BFD).unflatten(-1, (6, -1))
-        return Conditioning(time_BFD=time_BFD, modulation_BF6D=modulation, text=text)
+        parts = {
+            index: block.parts(modulation, dtype)
+            for index, block in enumerate(self.blocks)
+            if isinstance(block, Block)
+        }
+        return Conditioning(time_BFD, modulation, text, parts)
 
     def embed_text(self, text_BMD: Tensor) -> Tensor:
         """Pad [B, M, text_dim] with zeros to text_len and bring it to the model's width."""
@@ -234,7 +239,4 @@ class WanDiT(nn.Module):
 
     def block(self, index: int, hidden_BLD: Tensor, cond: Conditioning, kv: LayerKV) -> Tensor:
         block = cast(Block, self.blocks[index])
-        parts = cond.parts.get(index)
-        if parts is None:
-            parts = cond.parts[index] = block.parts(cond.modulation_BF6D, hidden_BLD.dtype)
-        return block(hidden_BLD, parts, cond.text[index], kv)
+        return block(hidden_BLD, cond.parts[index], cond.text[index], kv)

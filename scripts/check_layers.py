@@ -40,8 +40,10 @@ FLOORS = {
 }
 READS_CONFIG = (
     "streamgen.serving.build",  # and what it must know before it builds
+    "streamgen.serving.cards",
     "streamgen.serving.memory",
     "streamgen.serving.model_files",
+    "streamgen.serving.speed",
     "streamgen.serving.stages",
 )
 LOADS_KERNELS = "streamgen.ops.backend"

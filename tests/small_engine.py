@@ -12,6 +12,7 @@ from torch import Tensor
 
 from streamgen.cache.adaptive import AdaptiveSinks
 from streamgen.cache.kv import CacheShape, KVCache
+from streamgen.cache.residuals import Residuals
 from streamgen.cache.rows import RowPool
 from streamgen.cache.window import Positions
 from streamgen.clock import SimulatedClock
@@ -217,6 +218,7 @@ class SmallEngine:
         sinks_and_ring: tuple[int, int] = (0, 0),
         runner: ForwardRunner | None = None,
         kind: KVFormat = KVFormat.FULL,
+        residual_tokens: int = 0,
     ) -> None:
         """`cache` and `sinks_and_ring` are those of all recipes, where the cache must know them."""
         self.model = model or small_dit()
@@ -245,7 +247,14 @@ class SmallEngine:
             adaptive=adaptive,
             kind=kind,
         )
-        self.stage = Stage(self.model, self.cache, device=CPU, runner=runner)
+        residuals = Residuals(
+            num_rows=num_rows,
+            num_tokens=residual_tokens,
+            dim=facts.num_heads * facts.head_dim,
+            device=CPU,
+            dtype=torch.float32,
+        )
+        self.stage = Stage(self.model, self.cache, device=CPU, runner=runner, residuals=residuals)
         self.slots = DenoiseSlots(facts, NOISE, operations.flow_step)
         self.clock = SimulatedClock()
         self.executor = LocalExecutor(self.stage, self.slots, self.clock)

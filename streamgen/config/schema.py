@@ -16,7 +16,7 @@ from streamgen.config.complaints import check_range as _check_range
 from streamgen.config.complaints import shown as _shown
 from streamgen.config.complaints import wrong as _wrong
 from streamgen.config.model_files import WanFilesConfig
-from streamgen.config.speed import SETTLED_BY_HARDWARE, SpeedConfig
+from streamgen.config.speed import SETTLED_BY_HARDWARE, SpeedConfig, check_speed
 from streamgen.errors import ConfigError
 
 NoiseControlKind = Literal["fixed", "motion", "robust", "scenes"]
@@ -264,6 +264,7 @@ class StreamConfig:
                 'leave it out or set denoise.guidance = "full" and a guidance_scale',
             )
         self._check_cache_fits_chunks()
+        check_speed(self.speed, cache_mode=self.cache.mode, num_steps=len(self.denoise.timesteps))
         self._check_service()
         self._check_start()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from streamgen.cache.placement import Placement
+from streamgen.engine.effort import WHOLE, Effort
 from streamgen.scheduling.plan import Pass
 from streamgen.types import PromptId, SessionId
 
@@ -59,6 +60,8 @@ class Row:
     before all other rows of its batch, in a forward of its own."""
     first_frame: int = 0
     """Index in the stream of the chunk's first latent frame."""
+    effort: Effort = WHOLE
+    """Blocks that it runs through; a prelude runs through all."""
     remembers: tuple[int, ...] = ()
     """After this last pass: the latent frames of the session that later preludes may recall."""
 
@@ -114,8 +117,9 @@ class Batch:
 
     def timing(self, seconds: float) -> Timing:
         """What it was, beside how long it took."""
-        sizes = [row.num_frames for row in self.rows]
-        return Timing(sum(sizes), len(set(sizes)), seconds)
+        num_frames = sum(row.num_frames for row in self.rows)
+        calls = len({(row.num_frames, row.effort) for row in self.rows})
+        return Timing(num_frames, calls, seconds)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,6 +21,7 @@ from streamgen.engine.batch import (
     SlotKey,
     SlotsDropped,
 )
+from streamgen.engine.effort import Effort
 from streamgen.engine.slots import DenoiseSlots
 from streamgen.engine.stage import Stage
 
@@ -93,13 +94,14 @@ class LocalExecutor:
 
 
 def equal_shapes(rows: tuple[Row, ...]) -> list[tuple[Row, ...]]:
-    """Split rows into groups of as many latent frames, ordered by cache row inside each.
+    """Split rows into groups of as many latent frames and equal effort, ordered by cache row
+    inside each.
 
     Preludes come first: they write what the other rows of their sessions read.
     """
 
-    def shape(row: Row) -> tuple[bool, int]:
-        return not row.recalls, row.num_frames
+    def shape(row: Row) -> tuple[bool, int, Effort]:
+        return not row.recalls, row.num_frames, row.effort
 
     return [
         tuple(sorted((r for r in rows if shape(r) == group), key=lambda r: r.cache_row))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from streamgen.cache.kv import CachePlan
 from streamgen.cache.recent import Recent
+from streamgen.engine.effort import WHOLE, Effort
 from streamgen.models.base import Conditioning
 
 NUM_RECORDINGS = 32  # kept: one a mix of rows, and memory each
@@ -29,6 +30,7 @@ class StageInputs:
     """Another one at each forward; all else is never written after it was made."""
     cond: Conditioning
     plan: CachePlan
+    effort: Effort = WHOLE
 
 
 Forward = Callable[[StageInputs], Tensor]

@@ -20,6 +20,7 @@ from streamgen.cache.window import Positions, RollingWindow
 from streamgen.diffusion.guidance import Guidance
 from streamgen.diffusion.schedule import Ladder
 from streamgen.engine.batch import Level
+from streamgen.engine.effort import NO_SAVINGS, Savings
 from streamgen.scheduling.service import Quality
 
 
@@ -73,6 +74,7 @@ class Recipe:
     copied to the rows of all steps (StreamDiffusionV2 c5a0f20, `prepare`)."""
     guidance: Guidance
     cache: CachePolicy = CachePolicy()
+    savings: Savings = NO_SAVINGS
 
     @property
     def num_steps(self) -> int:
@@ -80,8 +82,9 @@ class Recipe:
 
     @property
     def num_passes(self) -> int:
-        """Steps, and the clean-context pass of `clean` mode."""
-        return self.num_steps + (self.mode is CacheMode.CLEAN)
+        """Steps, and the clean-context pass of `clean` mode, if there is one."""
+        has_clean_pass = self.mode is CacheMode.CLEAN and self.savings.clean_blocks > 0
+        return self.num_steps + has_clean_pass
 
     @property
     def max_in_flight(self) -> int:
@@ -181,7 +184,8 @@ class Recipe:
             sigmas=tuple(self.ladder.sigmas[level] for level in chosen),
         )
         is_alone = self.first_chunk_is_alone and num_steps > 1
-        return replace(self, ladder=ladder, first_chunk_is_alone=is_alone)
+        savings = self.savings.on_levels(tuple(chosen))
+        return replace(self, ladder=ladder, first_chunk_is_alone=is_alone, savings=savings)
 
     def row_levels(self) -> tuple[tuple[float, bool], ...]:
         """What each cache row of a session holds: chunks at which timestep, on which side.

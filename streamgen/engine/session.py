@@ -361,6 +361,7 @@ class Session:
             is_context=is_context,
             is_negative=is_negative,
             is_final=is_final,
+            effort=recipe.savings.effort(where.step, recipe.num_steps),
             first_frame=first_frame,
             remembers=window.recalled() if is_final and not is_negative else (),
         )

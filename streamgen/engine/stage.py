@@ -11,8 +11,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from streamgen.cache.kv import KVCache
+from streamgen.cache.kv import CachePlan, KVCache
 from streamgen.cache.recent import Recent
+from streamgen.cache.residuals import Residuals
 from streamgen.engine.batch import Row
 from streamgen.engine.forward import AsWritten, ForwardRunner, StageInputs
 from streamgen.engine.prompts import PromptBank
@@ -34,9 +35,11 @@ class Stage:
         blocks: range | None = None,
         loras: LoraSet | None = None,
         runner: ForwardRunner | None = None,
+        residuals: Residuals | None = None,
     ) -> None:
         """`blocks` of the model are run here, and `cache` has a layer for each of them; `runner`
-        says how a forward is carried out: as it is written if left out."""
+        says how a forward is carried out: as it is written if left out. `residuals` are for rows
+        that reuse what blocks added at the step before."""
         self.model = model
         self.cache = cache
         self.blocks = range(model.facts.num_blocks) if blocks is None else blocks
@@ -45,18 +48,20 @@ class Stage:
         self._device = device
         self._loras = loras
         self._runner = runner or AsWritten()
+        self._residuals = residuals
         self._conditions: Recent[tuple[tuple[float, int], ...], Conditioning]
         self._conditions = Recent(NUM_CONDITIONS)
 
     def forward(self, rows: Sequence[Row], incoming: Tensor) -> Tensor:
-        """Run rows that all have the same number of latent frames through this stage.
+        """Run rows that all have the same number of latent frames and effort through this stage.
 
         `incoming` are latents BFCHW, condition channels behind the noisy ones, at the first stage,
         and tokens BLD at others. What comes out are tokens, and at the last stage what the model
-        predicts, BFCHW: a velocity or clean latents, as the model's facts say.
+        predicts, BFCHW: a velocity or clean latents, as the model's facts say. A reduced context
+        pass predicts nothing; its incoming latents come back.
         """
         plan = self.cache.prepare([row.cache_row for row in rows], [row.placement for row in rows])
-        inputs = StageInputs(incoming, self._condition(rows), plan)
+        inputs = StageInputs(incoming, self._condition(rows), plan, rows[0].effort)
         return self._runner.run(self._on_device, inputs)
 
     def _on_device(self, inputs: StageInputs) -> Tensor:
@@ -64,11 +69,31 @@ class Stage:
         model, cond, plan = self.model, inputs.cond, inputs.plan
         incoming = inputs.incoming
         hidden_BLD = model.embed(incoming) if self.blocks.start == 0 else incoming
+        effort = inputs.effort
+        before_BLD = hidden_BLD
         for layer, index in enumerate(self.blocks):
+            if index >= effort.stop:
+                return incoming[:, :, : model.facts.latent_channels]
+            if effort.reuses and effort.first <= index < effort.last:
+                if index == effort.first:
+                    hidden_BLD = hidden_BLD + self._kept(plan, hidden_BLD.shape[1])
+                continue
+            if index == effort.first:
+                before_BLD = hidden_BLD
             hidden_BLD = model.block(index, hidden_BLD, cond, self.cache.layer(layer, plan))
+            if effort.has_kept and not effort.reuses and index == effort.last - 1:
+                self._keep(plan, hidden_BLD - before_BLD)
         if self.blocks.stop < model.facts.num_blocks:
             return hidden_BLD
         return model.head(hidden_BLD, cond, self.cache.shape.grid)
+
+    def _kept(self, plan: CachePlan, num_tokens: int) -> Tensor:
+        assert self._residuals is not None, "nothing was kept here"
+        return self._residuals.read(plan.rows_B1, num_tokens)
+
+    def _keep(self, plan: CachePlan, sum_BLD: Tensor) -> None:
+        assert self._residuals is not None, "there is no room to keep anything"
+        self._residuals.keep(plan.rows_B1, sum_BLD)
 
     def scale_loras(self, scales: Mapping[str, float]) -> None:
         """Merge LoRAs at other scales; prompts' keys and values follow."""

@@ -61,7 +61,14 @@ from streamgen.serving.deciding import make_engine
 from streamgen.serving.grid import token_grid
 from streamgen.serving.memory import Memory, check_fits, memory_of
 from streamgen.serving.model_files import WanParts, wan_files, wan_parts
-from streamgen.serving.speed import attention_shape, settle_model, settle_operations, settle_runner
+from streamgen.serving.speed import (
+    attention_shape,
+    make_residuals,
+    savings_of,
+    settle_model,
+    settle_operations,
+    settle_runner,
+)
 from streamgen.serving.stages import StagePlan, make_cache
 from streamgen.types import PictureSize
 
@@ -129,7 +136,8 @@ def build_pipeline(
         bundle = _bundle(config, backend, None if over_ranks is None else range(0))
     height, width = bundle.codec.facts.latent_size(config.picture.height, config.picture.width)
     schedule = NoiseSchedule(config.denoise.shift)
-    recipe = _recipe(config, schedule, bundle.codec.facts)
+    savings = savings_of(config.speed, bundle.dit.facts.num_blocks)
+    recipe = replace(_recipe(config, schedule, bundle.codec.facts), savings=savings)
     metrics = Metrics(clock)
     num_rows = recipe.num_cache_rows * config.engine.sessions
     grid = token_grid(bundle, height, width)
@@ -243,6 +251,7 @@ def _local_executor(
         device=backend.device,
         loras=bundle.loras,
         runner=settle_runner(backend, records=records),
+        residuals=make_residuals(recipe, facts, backend, grid, num_rows),
     )
     return backend, LocalExecutor(
         stage, DenoiseSlots(facts, noise, backend.operations.flow_step), clock

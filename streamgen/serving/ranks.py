@@ -104,7 +104,13 @@ class Ranks:
                 "adaptive sinks are chosen where their blocks are and cannot be divided by steps; "
                 'divide by layers or set cache.sink_kind = "fixed"'
             )
-        if plan.config.speed.compile or plan.config.speed.linears != "full":
+        speed = plan.config.speed
+        if speed.saves_work:
+            raise ConfigError(
+                "speed.clean_share, speed.reuse_steps and speed.heads are for one process; leave "
+                "them out with --gpus"
+            )
+        if speed.compile or speed.linears != "full":
             raise ConfigError(
                 "speed.compile and 8-bit speed.linears are for one process; leave them out with "
                 "several GPUs"

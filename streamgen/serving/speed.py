@@ -8,8 +8,11 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from streamgen.cache.residuals import Residuals
 from streamgen.clock import Clock
+from streamgen.config.speed import SpeedConfig
 from streamgen.engine.compile import CudaRecorder, compile_blocks, compile_decoder
+from streamgen.engine.effort import ALL_BLOCKS, Savings
 from streamgen.engine.forward import AsWritten, ForwardRunner, Replayed
 from streamgen.engine.recipe import Recipe
 from streamgen.errors import ConfigError
@@ -48,6 +51,36 @@ def settle_model(
         compile_blocks(bundle.dit)
         if hasattr(bundle.codec, "decoder"):
             compile_decoder(bundle.codec)
+
+
+def savings_of(speed: SpeedConfig, num_blocks: int) -> Savings:
+    """ConfigError if blocks are named that the model does not have."""
+    blocks = (0, 0)
+    if speed.reuse_blocks:
+        first, last = speed.reuse_blocks
+        if last >= num_blocks:
+            raise ConfigError(
+                f"speed.reuse_blocks = [{first}, {last}] are not blocks of this model, which has "
+                f"{num_blocks}; use 0 to {num_blocks - 1}"
+            )
+        blocks = (first, last + 1)
+    clean_blocks = ALL_BLOCKS if speed.clean_share == 1 else round(speed.clean_share * num_blocks)
+    return Savings(clean_blocks, speed.reuse_steps, blocks)
+
+
+def make_residuals(
+    recipe: Recipe, facts: DiTFacts, backend: Backend, grid: TokenGrid, num_rows: int
+) -> Residuals | None:
+    """Room for what blocks added at the step before; None if nothing is reused."""
+    if not recipe.savings.reuse_steps:
+        return None
+    return Residuals(
+        num_rows=num_rows,
+        num_tokens=recipe.chunk_frames * grid.num_tokens,
+        dim=facts.num_heads * facts.head_dim,
+        device=backend.device,
+        dtype=backend.dtype,
+    )
 
 
 def attention_shape(recipe: Recipe, facts: DiTFacts, grid: TokenGrid) -> AttentionShape:

@@ -4,12 +4,13 @@
     python scripts/eval_tiny.py --weights runs/tiny.safetensors --parts scores --steps 2 1
     python scripts/eval_tiny.py --parts restyle --clips holiday.mp4 street.mp4
 
-Parts: `bounds` (what a perfect model would score), `scores` (held-out prompts), `drift` (streams
-of 1,000 frames), `switch` (prompts that change), `first` (streams that begin with a picture),
-`restyle` (video to video). `--draw 0` are the prompts that choices between weights and settings
-are made on, `--draw 1` those that nobody has looked at. Each part is written as soon as it is
-there; parts of the same weights and settings add up in one file. Everything goes
-through `Host` and `Stream`; shares come with their 95 % intervals, bounds and controls.
+Parts: `bounds` (what a perfect model would score), `codec` (what it leaves of a picture), `scores`
+(held-out prompts), `drift` (streams of 1,000 frames), `switch` (prompts that change), `first`
+(streams that begin with a picture), `restyle` (video to video). `--draw 0` are the prompts that
+choices between weights and settings are made on, `--draw 1` those that nobody has looked at. Each
+part is written as soon as it is there; parts of the same weights and settings add up in one file.
+Everything goes through `Host` and `Stream`; shares come with their 95 % intervals, bounds and
+controls.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from streamgen.errors import StreamGenError
 from streamgen.types import Pixels
-from tiny_scores import attributes, drift, first, prompts, restyle, switch
+from tiny_scores import attributes, codec, drift, first, prompts, restyle, switch
 from tiny_scores.prompts import WORLDS, held_out_prompts, true_clip
 from tiny_scores.results import Facts, Results
 from tiny_scores.streams import TIMESTEPS, Setup, load_clip
 from tiny_scores.tables import tables
 
-PARTS = ("bounds", "scores", "drift", "switch", "first", "restyle")
+PARTS = ("bounds", "codec", "scores", "drift", "switch", "first", "restyle")
 MIN_FRAMES = 4 + attributes.SCORED_FRAMES
 
 logger = logging.getLogger("eval_tiny")
@@ -81,9 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--drift-frames", type=_at_least(MIN_FRAMES), default=1000, metavar="N")
     add("--switches", type=_at_least(1), default=16, metavar="N", help="of each kind")
     add("--switch-frames", type=_at_least(32), default=96, metavar="N", help="after the change")
-    add("--clips", type=Path, nargs="+", default=(), metavar="FILE", help="videos to restyle")
-    add("--procedural", type=_at_least(2), default=4, metavar="N", help="more clips to restyle")
-    add("--clip-frames", type=_at_least(8), default=48, metavar="N", help="of clips to restyle")
+    add("--clips", type=Path, nargs="+", default=(), metavar="FILE", help="real videos")
+    add(
+        "--procedural",
+        type=_at_least(2),
+        default=4,
+        metavar="N",
+        help="clips of its own world",
+    )
+    add("--clip-frames", type=_at_least(8), default=48, metavar="N", help="of each of these clips")
     add("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE",
         help="a setting of both presets, as denoise.shift=5; may be given again")  # fmt: skip
     return parser
@@ -135,6 +142,14 @@ def measure_bounds(options: argparse.Namespace, setup: Setup, results: Results) 
     )
     for kind, value in found.items():
         results.put("bounds", kind, value)
+
+
+def measure_codec(options: argparse.Namespace, setup: Setup, results: Results) -> None:
+    kinds = {"own world": _procedural_clips(options)}
+    if options.clips:
+        kinds["real clips"] = _real_clips(options)
+    for kind, value in codec.measure_codec(setup, kinds).items():
+        results.put("codec", kind, value)
 
 
 def measure_scores(options: argparse.Namespace, setup: Setup, results: Results) -> None:
@@ -192,17 +207,26 @@ def measure_first(options: argparse.Namespace, setup: Setup, results: Results) -
 
 
 def measure_restyle(options: argparse.Namespace, setup: Setup, results: Results) -> None:
-    world, num_frames = WORLDS[options.world], options.clip_frames
-    clips: dict[str, Pixels] = {path.stem: load_clip(path, num_frames) for path in options.clips}
-    for index, prompt in enumerate(
-        held_out_prompts(world, options.procedural, style=False, draw=options.draw)
-    ):
-        clips[f"procedural-{index + 1}"] = true_clip(prompt.scene, 0, num_frames)
+    clips = _real_clips(options) | _procedural_clips(options)
     results.put("restyle", "all", restyle.measure_restyling(setup, clips, sheets=options.sheets))
+
+
+def _real_clips(options: argparse.Namespace) -> dict[str, Pixels]:
+    return {path.stem: load_clip(path, options.clip_frames) for path in options.clips}
+
+
+def _procedural_clips(options: argparse.Namespace) -> dict[str, Pixels]:
+    world = WORLDS[options.world]
+    chosen = held_out_prompts(world, options.procedural, style=False, draw=options.draw)
+    return {
+        f"procedural-{index + 1}": true_clip(prompt.scene, 0, options.clip_frames)
+        for index, prompt in enumerate(chosen)
+    }
 
 
 MEASURES = {
     "bounds": measure_bounds,
+    "codec": measure_codec,
     "scores": measure_scores,
     "drift": measure_drift,
     "switch": measure_switch,

@@ -15,6 +15,7 @@ MISSING = "-"
 def tables(results: Results) -> str:
     """All parts that were measured."""
     parts = [
+        *_codec(results),
         *_scores(results),
         *_drift(results),
         *_switch(results),
@@ -22,6 +23,16 @@ def tables(results: Results) -> str:
         *_restyle(results),
     ]
     return "\n\n".join(parts)
+
+
+def _codec(results: Results) -> Iterable[str]:
+    rows = [["codec", "PSNR dB", "clips"]]
+    for kind in results.parts.get("codec", {}):
+        found = results.entry("codec", kind) or {}
+        num_clips = len(_facts(found.get("psnr_db_by_clip")) or {})
+        rows.append([kind, _number(found.get("psnr_db")), str(num_clips)])
+    if len(rows) > 1:
+        yield aligned(rows)
 
 
 def _scores(results: Results) -> Iterable[str]:

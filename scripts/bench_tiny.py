@@ -21,7 +21,10 @@ import cv2
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from streamgen.clock import MonotonicClock
 from streamgen.errors import StreamGenError
+from streamgen.serving.bench.machine import machine_facts, spread
+from streamgen.serving.bench.measure import Case, first_frames_cold_s
 from tiny_scores import speed
 from tiny_scores.results import Facts
 from tiny_scores.streams import TEXT_PRESET, TIMESTEPS, VIDEO_PRESET, Setup, ladder_override
@@ -71,8 +74,8 @@ def _parser() -> argparse.ArgumentParser:
 def measure(options: argparse.Namespace) -> Facts:
     overrides = (f"model.num_threads={options.threads}", *options.overrides)
     setup = Setup(options.weights, overrides, sessions=max(options.streams))
-    with setup.host(TEXT_PRESET):  # sets torch's threads, which are among the facts
-        machine = speed.hardware()
+    with setup.host(TEXT_PRESET) as host:  # sets torch's threads, which are among the facts
+        machine = machine_facts(host.pipeline.backend)
     found: Facts = {
         "hardware": machine,
         "weights_sha256": setup.fingerprint(),
@@ -82,8 +85,9 @@ def measure(options: argparse.Namespace) -> Facts:
     for task, preset in PRESETS.items():
         found[task] = _task(options, setup, preset)
         logger.info("%s: speed done", task)
-    cold_s = speed.first_frame_cold_s((*overrides, *setup.weights_override()), repeats=options.cold)
-    found["first_frame_cold_s"] = speed.spread(cold_s)
+    cold = Case("cold", TEXT_PRESET, (*overrides, *setup.weights_override()))
+    cold_s = first_frames_cold_s(cold, options.cold, MonotonicClock())
+    found["first_frame_cold_s"] = spread(cold_s)
     if options.memory_frames:
         for task, preset in PRESETS.items():
             with setup.host(preset) as host:
@@ -97,12 +101,12 @@ def _task(options: argparse.Namespace, setup: Setup, preset: str) -> Facts:
     by_steps: Facts = {}
     for num_steps in options.steps:
         with setup.host(preset, ladder_override(num_steps)) as host:
-            by_steps[str(num_steps)] = speed.spread(_rates(options, host, num_streams=1))
+            by_steps[str(num_steps)] = spread(_rates(options, host, num_streams=1))
     by_streams: Facts = {}
     for num_streams in options.streams:
         with setup.host(preset) as host:
             rates = _rates(options, host, num_streams=num_streams)
-            by_streams[str(num_streams)] = speed.spread(rates)
+            by_streams[str(num_streams)] = spread(rates)
     with setup.host(preset) as host:
         waits_s = speed.first_frame_warm_s(host, repeats=options.repeats)
     with setup.host(preset) as host:
@@ -111,7 +115,7 @@ def _task(options: argparse.Namespace, setup: Setup, preset: str) -> Facts:
     return {
         "frames_per_second_by_steps": by_steps,
         "frames_per_second_by_streams": by_streams,
-        "first_frame_warm_s": speed.spread(waits_s, digits=4),
+        "first_frame_warm_s": spread(waits_s, digits=4),
         "parts": parts,
     }
 

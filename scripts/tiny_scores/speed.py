@@ -1,26 +1,19 @@
-"""Seconds of streams, of their parts, and memory over time; plus what they were measured on."""
+"""Seconds of streams, of their parts, and memory over time."""
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
-import re
 import resource
-import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from streamgen.engine.codec import StreamDecoder, StreamEncoder
 from streamgen.metrics.json_value import Json
 from streamgen.metrics.stats import Percentiles
+from streamgen.serving.bench.machine import spread
 from streamgen.serving.host import Host
 from streamgen.serving.playing import open_input
 from streamgen.serving.stream import Stream
@@ -29,58 +22,8 @@ from tiny_scores.results import Facts
 
 PROMPT = "a red ball bouncing over a green field during the day"
 STYLE_PROMPT = "a pencil sketch"
-ROOT = Path(__file__).resolve().parents[2]
 MEMORY_EVERY = 100  # frames
 SETTLING_FRAMES = 500  # not in the slope: allocators fill their pools first
-
-
-def hardware() -> Facts:
-    """What a number of frames a second means nothing without."""
-    return {
-        "cpu": _cpu_name(),
-        "cores_of_this_process": len(os.sched_getaffinity(0)),
-        "cores_of_the_machine": os.cpu_count(),
-        "load_average_before": round(os.getloadavg()[0], 2),
-        "torch": torch.__version__,
-        "torch_threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": _commit(),
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor()
-    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return match[1] if match else platform.processor()
-
-
-def _commit() -> str:
-    """Of the sources, with a + if they differ from it; empty outside a clone."""
-    commit = _git("rev-parse", "--short=12", "HEAD")
-    is_changed = bool(_git("status", "--porcelain", "--untracked-files=no"))
-    return commit + "+" if commit and is_changed else commit
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=ROOT, check=False, capture_output=True, text=True
-    )
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def spread(values: Sequence[float], *, digits: int = 2) -> Facts:
-    """Median and extremes; nothing is left out as an outlier."""
-    return {
-        "median": round(statistics.median(values), digits),
-        "lowest": round(min(values), digits),
-        "highest": round(max(values), digits),
-        "repeats": len(values),
-    }
 
 
 def open_plain(host: Host, *, seed: int = 0) -> Stream:
@@ -126,29 +69,6 @@ def first_frame_warm_s(host: Host, *, repeats: int) -> list[float]:
 
     first()
     return [_seconds(first) for _ in range(repeats)]
-
-
-def first_frame_cold_s(overrides: Sequence[str], *, repeats: int) -> list[float]:
-    """From starting `streamgen run` as a program to the first byte of its first frame."""
-    command = [sys.executable, "-m", "streamgen_apps.cli", "run", PROMPT, "--frames", "4",
-               "-o", "raw:"]  # fmt: skip
-    for override in overrides:
-        command += ["--set", override]
-    paths = [str(ROOT), str(ROOT / "apps"), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
-    waits = []
-    for _ in range(repeats):
-        began_s = time.perf_counter()
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-        ) as program:
-            assert program.stdout is not None
-            byte = program.stdout.read(1)
-            waits.append(time.perf_counter() - began_s)
-            _, errors = program.communicate()
-        if not byte or program.returncode:
-            raise RuntimeError(f"streamgen run failed: {errors.decode(errors='replace')[-500:]}")
-    return waits
 
 
 def part_times(host: Host, *, repeats: int) -> Facts:

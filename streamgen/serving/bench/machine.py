@@ -8,6 +8,7 @@ import platform
 import re
 import statistics
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def machine_facts(backend: Backend) -> dict[str, Json]:
     }
 
 
-def spread(values: list[float], *, digits: int = 3) -> dict[str, Json]:
+def spread(values: Sequence[float], *, digits: int = 3) -> dict[str, Json]:
     """Median and extremes; nothing is left out as an outlier."""
     return {
         "median": round(statistics.median(values), digits),

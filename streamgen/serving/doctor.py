@@ -20,6 +20,8 @@ from pathlib import Path
 from streamgen.errors import StreamGenError
 
 PROGRAM_TIMEOUT_S = 20.0
+OBS_CAMERA = "{A3FCE0F5-3493-419F-958A-ABA1250EC20B}"  # class of its camera on Windows
+MAC_OBS = Path("/Applications/OBS.app")
 LINUX_MODULES = Path("/sys/module")
 ENCODERS = {
     "libx264": "films (.mp4 .mov .mkv), network outputs",
@@ -132,10 +134,26 @@ def _codecs() -> Iterator[Finding]:
         yield Finding("codecs", "PyAV", False, told, 'pip install "av>=14.2,<20"', is_vital=True)
         return
     yield Finding("codecs", "PyAV", True, av.__version__, is_vital=True)
+    from av.codec import Codec
+    from av.format import ContainerFormat
+
+    # asked for writing: lists of names do not tell which of them are for reading only
+    remedy = 'pip install --force-reinstall "av>=14.2,<20"'
     for name, use in ENCODERS.items():
-        yield Finding("codecs", name, name in av.codecs_available, use)
+        is_there = _can(lambda name=name: Codec(name, "w"))
+        yield Finding("codecs", name, is_there, use, None if is_there else remedy)
     for name, use in MUXERS.items():
-        yield Finding("codecs", name, name in av.formats_available, use)
+        is_there = _can(lambda name=name: ContainerFormat(name, "w"))
+        yield Finding("codecs", name, is_there, use, None if is_there else remedy)
+
+
+def _can(make: Callable[[], object]) -> bool:
+    """Whether PyAV knows what `make` asks for; what it does not know is a ValueError."""
+    try:
+        make()
+    except ValueError:
+        return False
+    return True
 
 
 def _program() -> Iterator[Finding]:
@@ -189,8 +207,24 @@ def _virtual_cameras() -> Iterator[Finding]:
         remedy = None if is_there else REMEDIES["linux"]
         yield Finding("virtual camera", "v4l2loopback", is_there, told, remedy)
         return
-    told = "comes with OBS Studio; start its virtual camera once, then close OBS"
-    yield Finding("virtual camera", "OBS", True, told)
+    is_there = _has_obs_camera()
+    told = "installed" if is_there else "needed by -o virtualcam:"
+    yield Finding(
+        "virtual camera", "OBS", is_there, told, None if is_there else REMEDIES.get(sys.platform)
+    )
+
+
+def _has_obs_camera() -> bool:
+    """Whether OBS has brought its camera to Windows or macOS."""
+    if sys.platform == "win32":
+        import winreg
+
+        try:
+            winreg.OpenKey(winreg.HKEY_CLASSES_ROOT, rf"CLSID\{OBS_CAMERA}").Close()
+        except OSError:
+            return False
+        return True
+    return MAC_OBS.is_dir()
 
 
 def _screen() -> Iterator[Finding]:

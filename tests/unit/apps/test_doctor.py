@@ -57,6 +57,26 @@ def test_what_is_missing_comes_with_one_command(monkeypatch: pytest.MonkeyPatch,
         assert "\n" not in finding.remedy
 
 
+def test_what_can_only_be_read_does_not_count_as_an_encoder_or_an_output(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """PyAV lists the names of decoders and inputs among the others."""
+    monkeypatch.setattr(doctor, "ENCODERS", {"cook": "a decoder", "libx264": "films"})
+    monkeypatch.setattr(doctor, "MUXERS", {"bink": "an input", "flv": "rtmp"})
+    assert [found(name).is_there for name in ("cook", "libx264", "bink", "flv")] == [0, 1, 0, 1]
+    assert found("cook").remedy is not None
+
+
+def test_the_camera_of_obs_is_looked_for_on_other_systems(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(doctor, "MAC_OBS", tmp_path / "OBS.app")
+    assert not found("OBS").is_there
+    (tmp_path / "OBS.app").mkdir()
+    assert found("OBS").is_there
+
+
 def test_the_protocols_of_the_ffmpeg_program_are_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):

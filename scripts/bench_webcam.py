@@ -34,12 +34,16 @@ ROOT = Path(__file__).resolve().parents[1]
 FILM_FRAMES = 120
 WARM_UP_MS = 4000
 TIMEOUT_MS = 120_000
+VGA = ("picture.height=480", "picture.width=640")
+TWO_STEPS = ("denoise.timesteps=[1000, 500]",)
 CASES = (
-    ("identity-cpu", "socket", PictureSize(360, 480), "any"),
-    ("identity-cpu", "rtc", PictureSize(360, 480), "any"),
-    ("tiny-cpu-v2v", "socket", PictureSize(256, 256), "sepia film"),
-    ("tiny-cpu-v2v", "rtc", PictureSize(256, 256), "sepia film"),
+    ("identity-cpu", VGA, "socket", PictureSize(480, 640), "any"),
+    ("identity-cpu", VGA, "rtc", PictureSize(480, 640), "any"),
+    ("tiny-cpu-v2v", (), "socket", PictureSize(256, 256), "sepia film"),
+    ("tiny-cpu-v2v", (), "rtc", PictureSize(256, 256), "sepia film"),
+    ("tiny-cpu-v2v", TWO_STEPS, "socket", PictureSize(256, 256), "sepia film"),
 )
+SERVED = ("model.num_threads=1",)  # the browser needs the other core
 WORDS = "a yellow star swinging over the ocean at sunset"
 SIZES = {
     "desktop": {"width": 1360, "height": 900},
@@ -63,22 +67,26 @@ SAMPLE = """async ([seconds, blocks, bits, band]) => {
   };
   const input = document.querySelector('[data-part="input"]');
   const output = document.querySelector('[data-part="output"]');
-  const pairs = [], shown = new Set(), began = performance.now();
+  const pairs = [], captured = [], shown = new Set(), began = performance.now();
   while (performance.now() < began + 1000 * seconds) {
     await new Promise(requestAnimationFrame);
     shown.add(streamgen.latest.shownMs);
+    captured.push(streamgen.latest.stampMs);
     pairs.push([read(input), read(output)]);
   }
-  return { pairs, shown: shown.size, seconds: (performance.now() - began) / 1000 };
+  return { pairs, captured, shown: shown.size, seconds: (performance.now() - began) / 1000 };
 }"""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
     preset: str
+    overrides: tuple[str, ...]
     transport: str
     picture: str
+    load_average: float  # of the machine, when it ended
     frames_per_s: float
+    age_ms_mean: float
     age_ms_p50: float
     age_ms_p95: float
     readable: float  # share of looks at which both numbers could be read
@@ -86,9 +94,10 @@ class Measurement:
 
 
 @contextmanager
-def serving(presets: list[str]) -> Generator[str]:
+def serving(presets: list[str], overrides: tuple[str, ...] = ()) -> Generator[str]:
     """The address of `streamgen webcam` in a process of its own."""
     words = [word for preset in presets for word in ("--preset", preset)]
+    words += [word for setting in (*overrides, *SERVED) for word in ("--set", setting)]
     process = subprocess.Popen(
         [sys.executable, "-m", "streamgen_apps.cli", "webcam", "--port", "0", *words],
         stdout=subprocess.PIPE,
@@ -140,8 +149,8 @@ def measure(page: Page, seconds: float) -> tuple[float, list[float], float]:
 
 def measure_all(program: str, seconds: float) -> list[Measurement]:
     results: list[Measurement] = []
-    for preset, transport, size, prompt in CASES:
-        with tempfile.TemporaryDirectory() as folder, serving([preset]) as address:
+    for preset, overrides, transport, size, prompt in CASES:
+        with tempfile.TemporaryDirectory() as folder, serving([preset], overrides) as address:
             film = Path(folder) / "camera.y4m"
             write_film(film, size, FILM_FRAMES, has_numbers=True)
             with (
@@ -159,9 +168,12 @@ def measure_all(program: str, seconds: float) -> list[Measurement]:
         results.append(
             Measurement(
                 preset=preset,
+                overrides=overrides,
                 transport=transport,
                 picture=f"{granted['width']}x{granted['height']}",
                 frames_per_s=round(rate, 1),
+                load_average=round(os.getloadavg()[0], 1),
+                age_ms_mean=round(statistics.fmean(ages)),
                 age_ms_p50=round(statistics.median(ages)),
                 age_ms_p95=round(ages[int(0.95 * (len(ages) - 1))]),
                 readable=round(readable, 2),
@@ -192,6 +204,11 @@ def take_screenshots(program: str, folder: Path, film: Path | None) -> None:
                     page.screenshot(path=folder / f"webcam-{name}-words.png")
 
 
+def _told_by(*command: str) -> str:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
 def main() -> int:
     """Measure, or take pictures."""
     parser = argparse.ArgumentParser(description="Measures the page of `streamgen webcam`.")
@@ -212,6 +229,9 @@ def main() -> int:
     report = {
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, Chromium on the same ones",
         "load_average_before": round(load, 1),
+        "commit": _told_by("git", "rev-parse", "--short", "HEAD"),
+        "browser": _told_by(program, "--version"),
+        "settings": SERVED,
         "film": f"{FILM_FRAMES} pictures at {FPS} frames/s",
         "age_resolution_ms": round(1000 / FPS, 1),
         "measurements": [asdict(result) for result in results],

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserType, sync_playwright
 
 FLAGS = (
     "--no-sandbox",
@@ -24,13 +24,22 @@ FLAGS = (
 @contextmanager
 def headless_chromium(program: str, film: Path) -> Generator[Browser]:
     """A browser whose camera shows `film` round and round; use from one thread."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program,
-            headless=True,
-            args=[*FLAGS, f"--use-file-for-fake-video-capture={film}"],
-        )
-        try:
-            yield browser
-        finally:
-            browser.close()
+    with (
+        sync_playwright() as playwright,
+        another_chromium(playwright.chromium, program, film) as it,
+    ):
+        yield it
+
+
+@contextmanager
+def another_chromium(chromium: BrowserType, program: str, film: Path) -> Generator[Browser]:
+    """The same where there is a browser, and so playwright, already: its `browser_type`."""
+    browser = chromium.launch(
+        executable_path=program,
+        headless=True,
+        args=[*FLAGS, f"--use-file-for-fake-video-capture={film}"],
+    )
+    try:
+        yield browser
+    finally:
+        browser.close()

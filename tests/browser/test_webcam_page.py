@@ -22,8 +22,9 @@ pytest.importorskip("gradio", reason="the page needs streamgen[webcam]")
 
 from playwright.sync_api import Browser, Page
 
-from fake_camera import write_film
-from headless import headless_chromium
+from bench_webcam import SAMPLE
+from fake_camera import BAND, NUM_BITS, NUM_BLOCKS, write_film
+from headless import another_chromium, headless_chromium
 from streamgen.types import PictureSize
 
 PROGRAM = find(CHROMIUM)
@@ -202,6 +203,29 @@ def test_who_finds_no_place_waits_in_line_and_then_comes_in(server: Server, brow
             three.get_by_text("You are number 1 in line").wait_for()
             one.get_by_role("button", name="Stop").click()
             three.wait_for_function(IS_LIVE)
+    assert server.is_freed()
+
+
+def test_a_time_code_goes_through_in_order_and_its_age_can_be_read(
+    server: Server, browser: Browser, tmp_path: Path
+):
+    """What bench_webcam.py measures with. How fast pictures come is a matter of the machine."""
+    assert PROGRAM is not None
+    film, num_frames, seconds = tmp_path / "numbers.y4m", 120, 3
+    write_film(film, PictureSize(360, 480), num_frames, has_numbers=True)
+    with (
+        another_chromium(browser.browser_type, PROGRAM, film) as numbered,
+        visit(numbered, server) as page,
+    ):
+        page.get_by_role("button", name="Mirror").click()
+        start(page, preset=SAME)
+        seen = page.evaluate(SAMPLE, [seconds, NUM_BLOCKS, NUM_BITS, BAND])
+    assert seen["shown"] > 1
+    looks = [(first, last) for first, last in seen["pairs"] if None not in (first, last)]
+    assert len(looks) > 0.9 * len(seen["pairs"])
+    assert {number for look in looks for number in look} <= set(range(num_frames))
+    assert len({last for _, last in looks}) > 1
+    assert seen["captured"] == sorted(seen["captured"])
     assert server.is_freed()
 
 

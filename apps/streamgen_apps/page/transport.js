@@ -13,12 +13,29 @@ function late(promise, ms, what) {
   return Promise.race([promise, new Promise((_, no) => setTimeout(() => no(new Error(what)), ms))]);
 }
 
+// Pictures are coded beside each other, so that a later one may be finished before an earlier one,
+// which then comes too late.
+class Order {
+  #begun = 0;
+  #finished = 0;
+
+  begin() { return ++this.#begun; }
+
+  finish(number) {
+    if (number < this.#finished) return false;
+    this.#finished = number;
+    return true;
+  }
+}
+
 export class SocketTransport {
   kind = "socket";
   wantsPictures = true;
   fps = 30;
   #socket;
   #onTheWay = 0;
+  #sent = new Order();
+  #shown = new Order();
 
   constructor(calls) { this.calls = calls; }
 
@@ -45,11 +62,14 @@ export class SocketTransport {
 
   async sendPicture(canvas, stampMs) {
     this.#onTheWay += 1;
+    const number = this.#sent.begin();
     const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.9));
-    if (!blob || this.#socket?.readyState !== WebSocket.OPEN) { this.#onTheWay -= 1; return; }
-    const data = new Uint8Array(8 + blob.size);
+    const jpeg = await blob?.arrayBuffer();
+    const isOpen = this.#socket?.readyState === WebSocket.OPEN;
+    if (!jpeg || !isOpen || !this.#sent.finish(number)) { this.#onTheWay -= 1; return; }
+    const data = new Uint8Array(8 + jpeg.byteLength);
     new DataView(data.buffer).setFloat64(0, stampMs, true);
-    data.set(new Uint8Array(await blob.arrayBuffer()), 8);
+    data.set(new Uint8Array(jpeg), 8);
     this.#socket.send(data);
   }
 
@@ -71,9 +91,12 @@ export class SocketTransport {
       return;
     }
     const stampMs = new DataView(data).getFloat64(0, true);
+    const number = this.#shown.begin();
     try {
       const blob = new Blob([new Uint8Array(data, 8)], { type: "image/jpeg" });
-      this.calls.onPicture(await createImageBitmap(blob), stampMs);
+      const bitmap = await createImageBitmap(blob);
+      if (this.#shown.finish(number)) this.calls.onPicture(bitmap, stampMs);
+      else bitmap.close();
     } finally {
       this.send({ type: "shown" });
     }

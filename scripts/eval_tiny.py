@@ -5,12 +5,12 @@
     python scripts/eval_tiny.py --parts restyle --clips holiday.mp4 street.mp4
 
 Parts: `bounds` (what a perfect model would score), `codec` (what it leaves of a picture), `scores`
-(held-out prompts), `drift` (streams of 1,000 frames), `switch` (prompts that change), `first`
-(streams that begin with a picture), `restyle` (video to video). `--draw 0` are the prompts that
-choices between weights and settings are made on, `--draw 1` those that nobody has looked at. Each
-part is written as soon as it is there; parts of the same weights and settings add up in one file.
-Everything goes through `Host` and `Stream`; shares come with their 95 % intervals, bounds and
-controls.
+(held-out prompts), `drift` (streams of 1,000 frames), `switch` (prompts that change in one name),
+`scenes` (prompts that change altogether), `first` (streams that begin with a picture), `restyle`
+(video to video). `--draw 0` are the prompts that choices between weights and settings are made on,
+`--draw 1` those that nobody has looked at. Each part is written as soon as it is there; parts of
+the same weights and settings add up in one file. Everything goes through `Host` and `Stream`;
+shares come with their 95 % intervals, bounds and controls.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tiny_scores.results import Facts, Results
 from tiny_scores.streams import TIMESTEPS, Setup, load_clip
 from tiny_scores.tables import tables
 
-PARTS = ("bounds", "codec", "scores", "drift", "switch", "first", "restyle")
+PARTS = ("bounds", "codec", "scores", "drift", "switch", "scenes", "first", "restyle")
 MIN_FRAMES = 4 + attributes.SCORED_FRAMES
 
 logger = logging.getLogger("eval_tiny")
@@ -78,7 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--variants", nargs="+", choices=sorted(drift.variants(4)), metavar="NAME",
         help="of drift; all if left out")  # fmt: skip
     add("--draw", type=int, choices=(0, 1), default=prompts.SCORE_DRAW, help="of the prompts; 1")
-    add("--openings", type=_at_least(2), default=48, metavar="N", help="pictures to begin with")
+    add(
+        "--openings",
+        type=_at_least(2),
+        default=48,
+        metavar="N",
+        help="first pictures, and changes of the whole scene",
+    )
     add("--drift-frames", type=_at_least(MIN_FRAMES), default=1000, metavar="N")
     add("--switches", type=_at_least(1), default=16, metavar="N", help="of each kind")
     add("--switch-frames", type=_at_least(32), default=96, metavar="N", help="after the change")
@@ -199,6 +205,19 @@ def measure_switch(options: argparse.Namespace, setup: Setup, results: Results) 
         results.put("switch", attribute, found)
 
 
+def measure_new_scenes(options: argparse.Namespace, setup: Setup, results: Results) -> None:
+    world = WORLDS[options.world]
+    found = switch.measure_new_scenes(
+        setup,
+        held_out_prompts(world, options.openings, style=False, draw=options.draw),
+        world,
+        frames_before=options.frames,
+        frames_after=options.switch_frames,
+        sheets=options.sheets,
+    )
+    results.put("scenes", "all", found)
+
+
 def measure_first(options: argparse.Namespace, setup: Setup, results: Results) -> None:
     world = WORLDS[options.world]
     chosen = held_out_prompts(world, options.openings, style=False, draw=options.draw)
@@ -230,6 +249,7 @@ MEASURES = {
     "scores": measure_scores,
     "drift": measure_drift,
     "switch": measure_switch,
+    "scenes": measure_new_scenes,
     "first": measure_first,
     "restyle": measure_restyle,
 }

@@ -13,14 +13,15 @@ import numpy as np
 from streamgen.metrics.json_value import Json
 from streamgen.types import Pixels
 from tiny_scores.attributes import SCORED_FRAMES, see
-from tiny_scores.prompts import Prompt
-from tiny_scores.shares import Attributes, Share
+from tiny_scores.prompts import CONTENT, Prompt
+from tiny_scores.shares import Attributes, Share, agreement, shares_json, shuffled_agreement
 from tiny_scores.sheets import Row, write_sheet
 from tiny_scores.streams import TEXT_PRESET, Order, Setup, open_stream
 from tiny_world.captions import canonical_prompt
 from tiny_world.scene import Scene, World
 
 SWITCHES = {"background": "backgrounds", "colour": "colours", "shape": "shapes"}
+EVERYTHING = "everything"
 WINDOW_FRAMES = 8  # two latent frames; windows begin every four frames
 STEP_FRAMES = 4
 SHEET_ROWS = 10
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Two scenes that differ in one name."""
+    """Two scenes that differ in one name, or in all."""
 
     attribute: str
     old: Scene
@@ -78,11 +79,7 @@ def measure_switch(
     """
     attribute = made[0].attribute
     clips = _play_all(setup, made, frames_before=frames_before, frames_after=frames_after)
-    rows = [
-        Row(f"{canonical_prompt(change.old)} -> {canonical_prompt(change.new)}", clip)
-        for change, clip in zip(made, clips, strict=True)
-    ]
-    write_sheet(sheets, f"switch-{attribute}", rows[:SHEET_ROWS])
+    _write_sheet(made, clips, sheets)
     old = [getattr(change.old, attribute) for change in made]
     new = [getattr(change.new, attribute) for change in made]
     waits = [
@@ -113,6 +110,37 @@ def measure_switch(
     }
 
 
+def measure_new_scenes(
+    setup: Setup,
+    prompts: Sequence[Prompt],
+    world: World,
+    *,
+    frames_before: int,
+    frames_after: int,
+    sheets: Path | None,
+) -> dict[str, Json]:
+    """What is seen at the end of streams whose prompt became that of the next scene, all of it.
+
+    The control compares with what still another scene shows.
+    """
+    following = [*prompts[1:], prompts[0]]
+    made = [
+        Change(EVERYTHING, old.scene, new.scene, old.seed)
+        for old, new in zip(prompts, following, strict=True)
+    ]
+    clips = _play_all(setup, made, frames_before=frames_before, frames_after=frames_after)
+    _write_sheet(made, clips, sheets)
+    wanted = [prompt.attributes for prompt in following]
+    late = [see(clip[-SCORED_FRAMES:], world) for clip in clips]
+    logger.info("switch: %s done", EVERYTHING)
+    return {
+        "frames_before": frames_before,
+        "frames_after": frames_after,
+        "at_end": shares_json(agreement(wanted, late, CONTENT)),
+        "at_end_shuffled": shares_json(shuffled_agreement(wanted, late, CONTENT)),
+    }
+
+
 def first_shown(windows: Iterable[Attributes], attribute: str, value: str) -> int | None:
     """The first frame of two windows in a row that show the value; None if there are none."""
     was_shown = False
@@ -122,6 +150,14 @@ def first_shown(windows: Iterable[Attributes], attribute: str, value: str) -> in
             return (number - 1) * STEP_FRAMES
         was_shown = is_shown
     return None
+
+
+def _write_sheet(made: Sequence[Change], clips: Sequence[Pixels], sheets: Path | None) -> None:
+    rows = [
+        Row(f"{canonical_prompt(change.old)} -> {canonical_prompt(change.new)}", clip)
+        for change, clip in zip(made, clips, strict=True)
+    ]
+    write_sheet(sheets, f"switch-{made[0].attribute}", rows[:SHEET_ROWS])
 
 
 def _windows(clip: Pixels, world: World) -> Iterator[Attributes]:

@@ -19,6 +19,7 @@ def tables(results: Results) -> str:
         *_scores(results),
         *_drift(results),
         *_switch(results),
+        *_scenes(results),
         *_first(results),
         *_restyle(results),
     ]
@@ -103,6 +104,16 @@ def _switch(results: Results) -> Iterable[str]:
         shares = [share_text(_facts(found.get(key))) for key in keys]
         rows.append([name, _number(found.get("median_wait")), *shares])
     if len(rows) > 1:
+        yield aligned(rows)
+
+
+def _scenes(results: Results) -> Iterable[str]:
+    found = results.entry("scenes", "all")
+    if found is not None:
+        rows = [["at the end, after another scene", *CONTENT]]
+        for control in ("at_end", "at_end_shuffled"):
+            shares = _facts(found[control]) or {}
+            rows.append([control, *(share_text(_facts(shares[name])) for name in CONTENT)])
         yield aligned(rows)
 
 

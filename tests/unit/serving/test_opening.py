@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -21,18 +20,6 @@ SIZE = PictureSize(64, 64)
 SMALL = (f"picture.height={SIZE.height}", f"picture.width={SIZE.width}", "model.num_threads=1")
 BALL, STAR = "a red ball over a green field", "a blue star over the sea at night"
 CLIP = 4  # frames of a chunk of this model
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Host]:
-    with Host("tiny-cpu", overrides=SMALL) as host:
-        yield host
-
-
-@pytest.fixture
-def host(shared: Host) -> Iterator[Host]:
-    yield shared
-    shared.close()
 
 
 @pytest.fixture

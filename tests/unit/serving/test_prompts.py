@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -16,18 +14,6 @@ from streamgen.types import Pixels
 SMALL = ("picture.height=64", "picture.width=64", "model.num_threads=1")
 CLIP = 4  # frames of a chunk
 BALL, STAR = "a red ball over a green field", "a blue star over the sea at night"
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Host]:
-    with Host("tiny-cpu", overrides=SMALL) as host:
-        yield host
-
-
-@pytest.fixture
-def host(shared: Host) -> Iterator[Host]:
-    yield shared
-    shared.close()
 
 
 def clips(stream: Stream, count: int) -> list[Pixels]:

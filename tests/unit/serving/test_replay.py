@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +23,6 @@ SMALL = (f"picture.height={SIZE.height}", f"picture.width={SIZE.width}", "model.
 BALL, STAR = "a red ball over a green field", "a blue star over the sea at night"
 POLICY = "engine.policy=slo_aware"
 WITH_LADDER = (POLICY, "service.min_steps=1", "service.min_fps=4")
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
-    with Host("tiny-cpu", overrides=SMALL) as host:
-        yield host
-
-
-@pytest.fixture(scope="module")
-def video_host() -> Iterator[Host]:
-    with Host("tiny-cpu-v2v", overrides=SMALL) as host:
-        yield host
 
 
 def camera(num_frames: int = 40) -> SyntheticSource:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -19,18 +17,6 @@ SIZE = PictureSize(64, 64)
 SMALL = (f"picture.height={SIZE.height}", f"picture.width={SIZE.width}", "model.num_threads=1")
 CLIP = 4  # frames of a chunk, a quarter of a second
 BALL, STAR = "a red ball over a green field", "a blue star over the sea at night"
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
-    with Host("tiny-cpu", overrides=SMALL) as host:
-        yield host
-
-
-@pytest.fixture(scope="module")
-def video_host() -> Iterator[Host]:
-    with Host("tiny-cpu-v2v", overrides=SMALL) as host:
-        yield host
 
 
 def source(num_frames: int | None = None) -> SyntheticSource:

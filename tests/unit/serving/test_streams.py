@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -19,25 +17,6 @@ SMALL = (f"picture.height={SIZE.height}", f"picture.width={SIZE.width}", "model.
 CLIP = 4  # frames of a chunk of this model
 BALL, STAR = "a red ball over a green field", "a blue star over the sea at night"
 GREY_LEVELS = 2  # other batch shapes, other rounding, at most so many levels of a pixel
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Host]:
-    with Host("tiny-cpu", overrides=SMALL) as host:
-        yield host
-
-
-@pytest.fixture
-def host(shared: Host) -> Iterator[Host]:
-    """The same model and engine for all tests, with no session left over from another one."""
-    yield shared
-    shared.close()
-
-
-@pytest.fixture(scope="module")
-def video_host() -> Iterator[Host]:
-    with Host("tiny-cpu-v2v", overrides=SMALL) as host:
-        yield host
 
 
 class WatchedSource(SyntheticSource):

@@ -138,7 +138,10 @@ def card_sentences() -> list[str]:
     def same(name: str, window: str = "preset") -> str:
         return f"{drift(name, window, 'early')} and {drift(name, window, 'late')}"
 
+    scene = {name: at("scenes", "all", "at_end", name) for name in (*content, "time_of_day")}
     return [
+        f"background and time {scene['time_of_day']}, colour {scene['colour']}, motion "
+        f"{scene['motion']}, shape {scene['shape']} (for a while",
         f"within 96 frames: background in {hits[0]} (median wait {waits[0]} frames: with the next "
         f"chunk), colour in {hits[1]} ({waits[1]}), shape in {hits[2]} ({waits[2]}); still there "
         f"at the end: {at_end}.",

@@ -6,7 +6,9 @@
     |-- CapacityError             memory or cache rows do not suffice
     |-- SourceError               an input cannot be opened or read
     |-- SinkError                 an output cannot be opened or written
-    `-- RankLostError             a process of the group died or hangs
+    |-- RankLostError             a process of the group died or hangs
+    |-- RefusedError              a server said no (streamgen.client)
+    `-- ConnectionLostError       a server cannot be reached any more (streamgen.client)
 
 Each message is one line that says what is wrong, with both numbers where there are two, and what
 to do. A programmer's mistake is a ValueError or an assertion, never one of these.
@@ -34,7 +36,7 @@ class CheckpointError(StreamGenError):
 class CapacityError(StreamGenError):
     """What was asked for does not fit into the memory, the cache rows or the time that there are.
 
-    `retry_in_s` says when it may fit, where that can be told.
+    `retry_in_s` says when it may fit, where that can be told; infinite if it never will.
     """
 
     def __init__(self, message: str, *, retry_in_s: float | None = None) -> None:
@@ -52,3 +54,18 @@ class SinkError(StreamGenError):
 
 class RankLostError(StreamGenError):
     """A process of the group died, hangs or cannot be reached."""
+
+
+class RefusedError(StreamGenError):
+    """A server said no; `retryable` if the same may work later, after `retry_after_s` if known."""
+
+    def __init__(
+        self, message: str, *, retryable: bool = False, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
+
+
+class ConnectionLostError(StreamGenError):
+    """A server cannot be reached, or ended the connection."""

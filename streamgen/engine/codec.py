@@ -63,6 +63,16 @@ class StreamEncoder:
         latents_FCHW, self._state = self._codec.encode(pixels_TCHW, self._state)
         return latents_FCHW
 
+    def begin_within(self, clip: Clip) -> None:
+        """Begin in the midst of a stream, before this clip.
+
+        The codec takes what it sees first for the stream's beginning; so it sees the clip's first
+        picture stand still for one latent frame.
+        """
+        num_still = self._codec.facts.num_pixel_frames(1, True)
+        still = Clip(clip.pixels[:1].repeat(num_still, axis=0), clip.pts_s, clip.captured_s)
+        self.encode(self.pixels(still))
+
     def pixels(self, clip: Clip) -> Tensor:
         """A clip as the codec wants it: [T, 3, H, W] in [-1, 1] on its device."""
         return pixels_to_tensor(clip, self._device, self._dtype, self._operations)

@@ -333,7 +333,7 @@ class Engine:
         began_s = self._clock.now()
         started = session.starter.start(where.chunk)
         now_s = self._clock.now()
-        if session.live is not None:
+        if session.live is not None and not started.is_past:
             error = self._latency.encode.observe(started.num_frames, now_s - began_s)
             self._meters.model_error["encode"].add(error)
             self._trace.add(Span("encode", "engine", began_s, now_s, {"session": where.session}))

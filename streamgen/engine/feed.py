@@ -54,6 +54,10 @@ class ClipFeed(Protocol):
 
     def has_ended(self) -> bool: ...
 
+    def continue_at(self, chunk: int) -> None:
+        """Begin with this chunk of the stream; before the first `take`."""
+        ...
+
     def take(self) -> TakenClip:
         """The clip of the next chunk. Only after `ready` said True."""
         ...
@@ -140,6 +144,9 @@ class QueueFeed:
     def has_ended(self) -> bool:
         return self._looked_at is None and self._queue.has_ended()
 
+    def continue_at(self, chunk: int) -> None:
+        self._next_chunk = chunk
+
     def take(self) -> TakenClip:
         taken = self._next()
         self._next_chunk += 1
@@ -222,6 +229,9 @@ class RecordedFeed:
 
     def has_ended(self) -> bool:
         return False
+
+    def continue_at(self, chunk: int) -> None:
+        """Nothing changes: clips are put as long as they were."""
 
     def take(self) -> TakenClip:
         return self._clips.popleft()

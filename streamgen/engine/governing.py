@@ -5,6 +5,7 @@ Knows no tensors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from streamgen.engine.meters import ServiceMeters
@@ -65,7 +66,8 @@ class Desk:
             if admission.retry_s is None:
                 raise CapacityError(
                     "this machine cannot keep the service level of even one session; ask for less: "
-                    "a longer service.latency_s, a lower rate, fewer steps"
+                    "a longer service.latency_s, a lower rate, fewer steps",
+                    retry_in_s=math.inf,
                 )
             wait_s = admission.retry_s - now_s
             raise CapacityError(

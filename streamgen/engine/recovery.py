@@ -1,4 +1,4 @@
-"""How a session goes on after the executor has lost caches and chunks in flight.
+"""How a session goes on after the executor has lost caches and chunks in flight, or elsewhere.
 
 What was decoded is kept as latents (PastLatents); they walk down the ladder once more, which only
 writes them into the cache. Then come the chunks that were under way, as they had begun, and then
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from streamgen.engine.batch import Level, Started
 from streamgen.engine.collaborators import ChunkStarter, GradedStarter
 from streamgen.engine.recipe import Recipe
 from streamgen.engine.session import Session
+from streamgen.engine.start import NoiseStarter, VideoStarter
 from streamgen.scheduling.service import Quality
 
 SEED_STEP = 0x9E3779B97F4A7C15  # odd, with bits all over: seeds of restarts are far apart
@@ -55,6 +56,11 @@ class ContinuedStarter:
         """Those that have not begun anew yet."""
         return tuple(self._lost)
 
+    @property
+    def past(self) -> tuple[Started, ...]:
+        """Those of the past that have not gone into the cache yet."""
+        return tuple(self._past)
+
     def ready(self) -> bool:
         return bool(self._past or self._lost) or self.inner.ready()
 
@@ -83,6 +89,57 @@ def own_starter(session: Session) -> ChunkStarter:
     return starter.inner if isinstance(starter, ContinuedStarter) else starter
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Where a stream is: all that a session elsewhere needs to go on with the next picture."""
+
+    latents_FCHW: Tensor
+    """What its window looks back on, oldest first; F may be 0."""
+    next_chunk: int
+    """The first chunk, by the numbers of its own starter, that nobody has seen."""
+    pts_s: float
+    """Where in the stream that one begins."""
+    seed: int
+    """Of the noise on the ladder, which no session elsewhere should draw again."""
+
+
+def place_of(session: Session) -> Place:
+    """Where a session is: behind its last decoded chunk. Copies the latents to the host."""
+    starter = session.starter
+    undecoded = [one for one in session.chunks if not (one.is_decoded or one.started.is_past)]
+    if isinstance(starter, ContinuedStarter):
+        next_chunk, lost = starter.next_inner, starter.lost
+    else:
+        next_chunk, lost = session.next_chunk, ()
+    coming = [*(one.started for one in undecoded), *lost]
+    own = own_starter(session)
+    pts_s = own.next_pts_s if isinstance(own, NoiseStarter) else 0.0
+    frames = session.past.frames()
+    latents_FCHW = torch.stack(frames).cpu() if frames else torch.zeros(0)
+    pts_s = coming[0].pts_s if coming else pts_s
+    return Place(latents_FCHW, next_chunk - len(coming), pts_s, session.seed)
+
+
+def go_on_from_place(session: Session, place: Place, noise: NoiseSource) -> None:
+    """Put a session that has just been opened where another one was.
+
+    The past is written into its cache before the next chunk, and nothing of it is shown again. A
+    chunk of text-to-video begins with the noise with which it would have begun there.
+    """
+    assert session.next_chunk == 0, "a session that has begun has a past of its own"
+    if not place.latents_FCHW.shape[0]:
+        return
+    starter = session.starter
+    assert isinstance(starter, NoiseStarter | VideoStarter)
+    starter.continue_at(place.next_chunk, place.pts_s)
+    session.next_chunk, session.seed = place.next_chunk, place.seed
+    session.past.add(place.latents_FCHW)
+    go_on_from_past(session, noise)
+    assert isinstance(session.starter, ContinuedStarter)
+    for started in session.starter.past:  # what the codec remembers
+        session.decoder.decode(started.given_FCHW, num_frames=0, pts_s=0.0, captured_s=0.0)
+
+
 def go_on_from_past(session: Session, noise: NoiseSource) -> None:
     """Put a session before its own past; its chunks in flight must be in no executor any more."""
     lost = [
@@ -102,7 +159,7 @@ def go_on_from_past(session: Session, noise: NoiseSource) -> None:
             replace(rung, recipe=rung.recipe.opening_with(len(frames))) for rung in session.rungs
         )
         session.seed = (session.seed + SEED_STEP) % 2**63
-        has_condition = any(started.condition_FCHW is not None for started in lost)
+        has_condition = isinstance(inner, VideoStarter) and inner.has_condition
         past = _past(torch.stack(frames), session, noise, has_condition=has_condition)
     session.starter = ContinuedStarter(inner, past=past, lost=lost, next_inner=next_inner)
     session.windows = [session.recipe.new_window() for _ in session.cache_rows]

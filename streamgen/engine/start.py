@@ -104,6 +104,16 @@ class NoiseStarter:
         self._num_shown = 0
         self._repeat = 1
 
+    def continue_at(self, chunk: int, pts_s: float) -> None:
+        """Go on where another stream was: the next chunk is this one, at this place."""
+        self._num_started = chunk
+        self._num_shown = round(pts_s * self._geometry.fps)
+
+    @property
+    def next_pts_s(self) -> float:
+        """Where in the stream the next chunk begins."""
+        return self._num_shown / self._geometry.fps
+
     def set_quality(self, quality: Quality) -> None:
         """From the next chunk on, show each picture as often as the quality's rate says."""
         self._repeat = quality.rate_divisor
@@ -125,7 +135,7 @@ class NoiseStarter:
         num_frames = geometry.num_pixel_frames(recipe, chunk)
         if chunk < self._num_hidden:
             num_frames = 0
-        pts_s = self._num_shown / geometry.fps
+        pts_s = self.next_pts_s
         self._num_shown += num_frames * self._repeat
         return Started(
             latents_FCHW=noise_FCHW.to(geometry.device, geometry.dtype, non_blocking=True),
@@ -176,6 +186,16 @@ class VideoStarter:
         self._repeat = 1
         self.watch: Callable[[TakenClip], None] | None = None
         """Is given every clip that becomes a chunk, before it does."""
+        self._is_encoder_new = True
+
+    @property
+    def has_condition(self) -> bool:
+        """Whether the model reads the encoded clip itself beside the noisy one."""
+        return self._condition_noise is not None
+
+    def continue_at(self, chunk: int, pts_s: float) -> None:
+        """Go on where another stream was, on an input that goes on, too: the next chunk is this."""
+        self._feed.continue_at(chunk)
 
     def set_quality(self, quality: Quality) -> None:
         """From the next chunk on, draw every so-many-th picture, and hold still clips or not."""
@@ -216,6 +236,9 @@ class VideoStarter:
         clip = taken.clip
         on_host_TCHW = pixels_to_tensor(clip, torch.device("cpu"), torch.float32)
         level = self._controller.next(on_host_TCHW)
+        if self._is_encoder_new and chunk > 0:
+            self._encoder.begin_within(clip)
+        self._is_encoder_new = False
         clean_FCHW = self._encoder.encode(self._encoder.pixels(clip))
         shape, device = tuple(clean_FCHW.shape), clean_FCHW.device
         noise_FCHW = self._noise.noise(self._seed, chunk, START_STEP, shape)

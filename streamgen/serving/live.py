@@ -15,7 +15,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from streamgen.clock import Clock
@@ -24,9 +24,12 @@ from streamgen.media.frame_queue import LiveFrameQueue
 from streamgen.media.pixels import size_of
 from streamgen.serving.calls import Calls
 from streamgen.serving.host import Host, OpenSession, check_seed
+from streamgen.serving.live_facts import Granted, PresetFacts, Wishes, facts_of
 from streamgen.serving.live_input import LiveInput
 from streamgen.serving.prompts import check_prompt
-from streamgen.types import Frame, PictureSize
+from streamgen.serving.service import predicted_sessions
+from streamgen.serving.snapshot import Snapshot, restore, take_snapshot
+from streamgen.types import Frame
 
 logger = logging.getLogger(__name__)
 
@@ -36,41 +39,6 @@ STOP_TIMEOUT_S = 30.0  # a tick of a large model may take long
 STOPPED = "the engine has stopped; restart it"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What a live stream is asked to be; None leaves a choice to the preset."""
-
-    preset: str
-    prompt: str
-    seed: int | None = None
-    strength: float | None = None
-    steps: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PresetFacts:
-    """What a page must know of a preset before it opens a stream of it."""
-
-    name: str
-    description: str
-    knowledge: str
-    takes_video: bool
-    size: PictureSize
-    fps: float  # the natural rate of its content; a restyled input keeps its own rate
-    steps: int  # the most that a stream can have
-    sessions: int  # streams that it has memory for
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """What a live stream is now."""
-
-    wishes: Wishes
-    facts: PresetFacts
-    unknown_words: tuple[str, ...]
 
 
 class LiveStream:
@@ -91,6 +59,7 @@ class LiveStream:
         self.num_paused = 0  # frames that came while nobody wanted any
         self._is_paused = False
         self._is_closed = False
+        self.is_leaving = False
 
     def show(self, frame: Frame) -> bool:
         """Give the stream a picture of its size; False once it is closed. Never waits."""
@@ -146,6 +115,21 @@ class LiveStream:
         """Begin anew, as the stream is now."""
         return self._host.call(lambda: self._host.reset(self))
 
+    @property
+    def quality(self) -> str:
+        """The rung of its service level that it is on: "full", or what it gets instead."""
+        opened = self.opened
+        if opened is None or not opened.session.rung:
+            return "full"
+        return str(opened.session.rungs[opened.session.rung].quality)
+
+    def snapshot(self, *, leave: bool = False) -> Future[Snapshot]:
+        """Where the stream is now, for going on elsewhere.
+
+        With `leave` no more is drawn here: the stream ends when what is finished has been shown.
+        """
+        return self._host.call(lambda: self._host.snapshot(self, leave=leave))
+
     def close(self) -> Future[None]:
         """End the stream; its place is free when the future is done. Twice does no harm."""
         self._is_closed = True
@@ -178,10 +162,15 @@ class LiveHost:
         self._thread.start()
         return self.call(self._load).result()
 
-    def open(self, wishes: Wishes, facts: PresetFacts) -> LiveStream:
-        """Begin a stream; whether that was possible, its `granted` says. Never waits."""
+    def open(
+        self, wishes: Wishes, facts: PresetFacts, *, snapshot: Snapshot | None = None
+    ) -> LiveStream:
+        """Begin a stream, or go on where the snapshot was taken. Never waits.
+
+        Whether that was possible, its `granted` says.
+        """
         stream = LiveStream(self, wishes, facts=facts, clip=self._hosts[facts.name].frames_wanted())
-        self.call(lambda: self._begin(stream))
+        self.call(lambda: self._begin(stream, snapshot))
         return stream
 
     def stop(self) -> None:
@@ -206,6 +195,17 @@ class LiveHost:
     def num_streams(self) -> int:
         return len(self._streams)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the thread has ended by itself."""
+        return self._failure is not None
+
+    def capacity(self) -> Future[int]:
+        """Sessions of its most demanding model that this machine will keep up with."""
+        return self.call(
+            lambda: min(predicted_sessions(host.pipeline) for host in self._hosts.values())
+        )
+
     def metrics_text(self) -> str:
         """Metrics of all engines in Prometheus' text format."""
         return "".join(host.pipeline.metrics.to_prometheus() for host in self._hosts.values())
@@ -215,7 +215,18 @@ class LiveHost:
     def granted(self, stream: LiveStream) -> Granted:
         host = self._host_of(stream)
         text = host.pipeline.bundle.text
-        return Granted(stream.wishes, stream.facts, text.unknown_words(stream.wishes.prompt))
+        unknown = text.unknown_words(stream.wishes.prompt)
+        return Granted(stream.wishes, stream.facts, unknown, stream.quality)
+
+    def snapshot(self, stream: LiveStream, *, leave: bool) -> Snapshot:
+        host = self._host_of(stream)
+        assert stream.opened is not None
+        snapshot = take_snapshot(host.pipeline, stream.opened, stream.wishes)
+        if leave:
+            stream.is_leaving = True
+            host.close_session(stream.opened)
+            stream.resume()  # what is finished is shown
+        return snapshot
 
     def change(
         self, stream: LiveStream, asked: Wishes, has_prompt: bool, over_chunks: int | None
@@ -263,7 +274,7 @@ class LiveHost:
 
     def _host_of(self, stream: LiveStream) -> Host:
         """The host of a stream that is open; raises what ended it otherwise."""
-        if stream.opened is None:
+        if stream.opened is None or stream.is_leaving:
             stream.output.get(timeout_s=0.0)  # raises the reason, if there is one
             raise ConfigError("the stream has ended; begin another one")
         return self._hosts[stream.facts.name]
@@ -275,13 +286,16 @@ class LiveHost:
         except BaseException:
             self._is_stopping = True
             raise
-        return tuple(_facts(name, host) for name, host in self._hosts.items())
+        return tuple(facts_of(name, host) for name, host in self._hosts.items())
 
-    def _begin(self, stream: LiveStream) -> None:
+    def _begin(self, stream: LiveStream, snapshot: Snapshot | None) -> None:
         if stream.is_closed:
             return
         try:
             self._open(stream, stream.wishes)
+            if snapshot is not None:
+                assert stream.opened is not None
+                restore(self._hosts[stream.facts.name].pipeline, stream.opened, snapshot)
         except StreamGenError as error:
             self.end(stream, error)
             return
@@ -345,6 +359,8 @@ class LiveHost:
                     pts_s = clip.pts_s + index / stream.facts.fps
                     frame = Frame(pixels, pts_s, self._clock.now())
                 stream.output.put(frame)
+        if stream.is_leaving and not clips:
+            self.end(stream)
 
     def _finish(self) -> None:
         """Nobody waits for a thread that is gone."""
@@ -358,18 +374,3 @@ class LiveHost:
                 logger.error("a stream could not be ended", exc_info=error)
                 stream.output.close(reason)
         self._calls.refuse(STOPPED)
-
-
-def _facts(name: str, host: Host) -> PresetFacts:
-    config = host.pipeline.config
-    return PresetFacts(
-        name=name,
-        description=config.description,
-        knowledge=host.pipeline.bundle.knowledge,
-        takes_video=host.takes_video,
-        size=host.picture_size,
-        fps=host.fps,
-        steps=host.max_steps,
-        sessions=config.engine.sessions,
-        seed=config.engine.seed,
-    )

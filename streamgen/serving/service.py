@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from streamgen.engine.governing import offer_of
+from streamgen.engine.governing import demand_of, offer_of
 from streamgen.engine.recipe import Recipe
 from streamgen.engine.terms import ServiceTerms
 from streamgen.errors import CapacityError
 from streamgen.media.frame_queue import FileFrameQueue, FrameQueue, LiveFrameQueue
-from streamgen.scheduling.capacity import Admission, Verdict
+from streamgen.scheduling.capacity import MARGIN, Admission, Verdict, utilisation
 from streamgen.scheduling.service import (
     PipelineFacts,
+    Quality,
     ServiceLevel,
     check_service,
     quality_ladder,
@@ -96,6 +97,21 @@ def out_of_memory(pipeline: Pipeline) -> CapacityError:
         remedy += ', or set engine.policy = "slo_aware", which goes on with fewer steps'
     num_sessions = len(pipeline.engine.sessions)
     return CapacityError(f"no memory is left for a forward of {num_sessions} sessions; {remedy}")
+
+
+def predicted_sessions(pipeline: Pipeline) -> int:
+    """Sessions at full quality that an engine will keep up with: no more than it has memory for.
+
+    From the work that a session means and what such work has cost; before anything was measured,
+    as many as there is memory for.
+    """
+    places = pipeline.config.engine.sessions
+    if not pipeline.engine.latency.is_calibrated:
+        return places
+    recipe, costs = pipeline.recipe, pipeline.engine.latency.costs().times(MARGIN)
+    demand = demand_of(recipe, Quality(recipe.num_steps), pipeline_facts(pipeline, recipe))
+    fitting = (count for count in range(places, 1, -1) if utilisation([demand] * count, costs) <= 1)
+    return next(fitting, 1)
 
 
 def latency_lines(pipeline: Pipeline) -> list[str]:

@@ -9,12 +9,14 @@
     change, pause, resume, reset          ---->
                                          <----  figures, each second
                                          <----  problem: what could not be, and whether to retry
+                                         <----  moved: the stream goes on in another process
     stop                                  ---->
                                          <----  ended
 
 Pictures go beside the texts. Over a WebSocket they are binary messages: eight bytes, little-endian
 float64, and a JPEG. The number is the page's own time of capture, in milliseconds; it comes back
-with the picture that was drawn from it (-1 where there is no camera). Each picture from the page is
+with the picture that was drawn from it; a picture that was drawn from words has a negative number,
+-1 - its place in the stream in milliseconds. Each picture from the page is
 answered by `taken`, each one from the server by `shown`, and neither side has more than two on the
 way. Over WebRTC pictures are a video track each way.
 
@@ -30,11 +32,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from streamgen.errors import ConfigError
+from streamgen.errors import CapacityError, ConfigError, StreamGenError
 
 MAX_TEXT_CHARACTERS = 20_000  # of a message from a page: a prompt, or a session description
 IN_FLIGHT = 2  # pictures on the way in each direction, so that the network is never a queue
-NO_CAMERA = -1.0  # time of capture of a picture that was drawn from words
+NO_CAMERA = -1.0  # time of capture of a picture that was drawn from words, at the stream's begin
 
 _STAMP = struct.Struct("<d")
 
@@ -42,7 +44,9 @@ _STAMP = struct.Struct("<d")
 class Message(BaseModel):
     """Frozen; unknown or mistyped fields are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
 
 # From a page
@@ -57,6 +61,10 @@ class Start(Message):
     seed: int | None = None
     strength: float | None = None
     steps: int | None = None
+    snapshot: str | None = Field(default=None, max_length=100)
+    """Go on where another stream was: what the server called the snapshot that it was given."""
+    wait: bool = True
+    """Whether to wait in line where all places are taken; else that is a problem."""
 
 
 class Change(Message):
@@ -118,7 +126,8 @@ class Offer(Message):
 
     type: Literal["offer"] = "offer"
     presets: list[PresetOffer]
-    places: int  # streams that can run at once
+    places: int
+    """Streams that can run at once."""
 
 
 class Waiting(Message):
@@ -140,8 +149,15 @@ class GrantedSettings(Message):
     steps: int
     width: int
     height: int
-    unknown_words: list[str]  # of the prompt, that have no effect
+    unknown_words: list[str]
+    """Of the prompt, that have no effect."""
     knowledge: str
+    session: str
+    """Its name in /streamgen/sessions."""
+    fps: float
+    """Of a stream that is made from text; a restyled input keeps its own rate."""
+    quality: str
+    """Either "full" or the rung of the service level that it was let in at."""
 
 
 class Taken(Message):
@@ -155,13 +171,21 @@ class Figures(Message):
     """How the stream does, over the last second."""
 
     type: Literal["figures"] = "figures"
-    fps: float  # pictures handed out
-    age_ms: float | None  # from a picture's arrival here to that of its successor, median
-    input_fps: float  # pictures taken
-    wanted_fps: float  # pictures that should be sent
-    dropped: int  # since the start: pictures that came too fast, in or out
-    streams: int  # running here, of all visitors
+    fps: float
+    """Pictures handed out."""
+    age_ms: float | None
+    """From a picture's arrival here to that of its successor, median."""
+    input_fps: float
+    """Pictures taken."""
+    wanted_fps: float
+    """Pictures that should be sent."""
+    dropped: int
+    """Since the start: pictures that came too fast, in or out."""
+    streams: int
+    """Running here, of all visitors."""
     places: int
+    quality: str
+    """As in `granted`."""
 
 
 class Problem(Message):
@@ -170,14 +194,26 @@ class Problem(Message):
     type: Literal["problem"] = "problem"
     message: str
     retryable: bool
+    """Whether the same may work later."""
     fatal: bool
+    retry_after_s: float | None = None
+    """When, where that is known."""
+
+
+class Moved(Message):
+    """The stream goes on in another process, from its last pictures; `granted` comes again."""
+
+    type: Literal["moved"] = "moved"
+    reason: str
+    gap_s: float
+    """For which nothing was drawn."""
 
 
 class Ended(Message):
     type: Literal["ended"] = "ended"
 
 
-Report = Offer | Waiting | GrantedSettings | Taken | Figures | Problem | Ended
+Report = Offer | Waiting | GrantedSettings | Taken | Figures | Problem | Moved | Ended
 
 _COMMANDS: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="type")])
 
@@ -194,12 +230,30 @@ def read_command(text: str) -> Command:
         raise ConfigError(f"not a message of this server: {where}: {first['msg']}") from None
 
 
+def problem_of(error: StreamGenError, *, fatal: bool) -> Problem:
+    """What a visitor is told of an error."""
+    is_retryable, retry_after_s = False, None
+    if isinstance(error, CapacityError):
+        is_retryable, retry_after_s = error.retry_in_s != math.inf, error.retry_in_s
+    return Problem(
+        message=str(error),
+        retryable=is_retryable,
+        fatal=fatal,
+        retry_after_s=retry_after_s if is_retryable else None,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class StampedPicture:
     """A JPEG and the page's time of its capture."""
 
     stamp_ms: float
     jpeg: bytes
+
+
+def text_stamp_ms(pts_s: float) -> float:
+    """The number before a picture that was drawn from words."""
+    return NO_CAMERA - 1000.0 * pts_s
 
 
 def pack_picture(picture: StampedPicture) -> bytes:

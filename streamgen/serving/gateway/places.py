@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 
 from streamgen.errors import CapacityError
 
+RETRY_AFTER_S = 5.0  # when there may be a place again; nobody knows how long visitors stay
+
 Tell = Callable[[int], Awaitable[None]]
 
 
@@ -22,6 +24,7 @@ class Places:
         self._max_waiting = max_waiting
         self._num_inside = 0
         self._line: deque[asyncio.Event] = deque()
+        self._is_open = True
 
     @property
     def num_inside(self) -> int:
@@ -31,27 +34,39 @@ class Places:
     def num_waiting(self) -> int:
         return len(self._line)
 
+    def resize(self, num_places: int) -> None:
+        """So many may be inside from now on; who is inside stays."""
+        self.num_places = num_places
+        self._wake()
+
+    def close(self) -> None:
+        """Send away who waits, and who comes; who is inside stays."""
+        self._is_open = False
+        self._wake()
+
     @asynccontextmanager
-    async def place(self, tell: Tell) -> AsyncGenerator[None]:
+    async def place(self, tell: Tell, *, may_wait: bool = True) -> AsyncGenerator[None]:
         """Hold a place inside the block; `tell` hears one's position while there is none, 1 first.
 
-        Raises CapacityError if the line is full, too.
+        Raises CapacityError if the line is full, too, or nobody `may_wait` in it.
         """
-        await self._enter(tell)
+        await self._enter(tell, self._max_waiting if may_wait else 0)
         try:
             yield
         finally:
             self._num_inside -= 1
             self._wake()
 
-    async def _enter(self, tell: Tell) -> None:
+    async def _enter(self, tell: Tell, max_waiting: int) -> None:
+        self._check_open()
         if self._num_inside < self.num_places and not self._line:
             self._num_inside += 1
             return
-        if len(self._line) >= self._max_waiting:
+        if len(self._line) >= max_waiting:
             raise CapacityError(
                 f"all {self.num_places} places are taken and {len(self._line)} visitors wait; "
-                f"come back in a while"
+                f"come back in a while",
+                retry_in_s=RETRY_AFTER_S,
             )
         moved = asyncio.Event()
         self._line.append(moved)
@@ -60,10 +75,18 @@ class Places:
                 moved.clear()
                 await tell(1 + self._line.index(moved))
                 await moved.wait()
+                self._check_open()
             self._num_inside += 1
         finally:
             self._line.remove(moved)
             self._wake()
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise CapacityError(
+                "this server is ending and begins no new stream; try again",
+                retry_in_s=RETRY_AFTER_S,
+            )
 
     def _wake(self) -> None:
         for moved in self._line:

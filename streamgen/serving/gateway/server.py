@@ -1,31 +1,33 @@
-"""The web application: live streams over WebSocket and WebRTC, and what watches over a process.
+"""The web application of one engine: live streams over two ways, and the routes of api.py.
 
-    GET  /livez              200 while the process answers
-    GET  /readyz             200 when models are loaded, else 503
-    GET  /metrics            Prometheus' text format
     GET  /streamgen/socket   WebSocket: see messages.py
     POST /streamgen/rtc      {"sdp", "type": "offer"} -> {"sdp", "type": "answer"}
 
-It opens no address and no path that a page names. Pages are mounted beside these by their app.
+It opens no address and no path that a visitor names. Pages are mounted beside these by their app.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from fastapi import FastAPI, HTTPException, Request, Response, WebSocket
-from fastapi.responses import PlainTextResponse
+from fastapi import FastAPI, HTTPException, Request, WebSocket
 
 from streamgen.clock import Clock
 from streamgen.errors import ConfigError
+from streamgen.serving.gateway.api import Service, add_routes, no_session, read_body
+from streamgen.serving.gateway.bodies import HeldSnapshot, Load, SessionChange, SessionFacts, State
+from streamgen.serving.gateway.messages import GrantedSettings, PresetOffer
 from streamgen.serving.gateway.places import Places
+from streamgen.serving.gateway.sessions import HELD_S, HeldSnapshots, RunningSession, Sessions
 from streamgen.serving.gateway.socket_peer import SocketPeer
-from streamgen.serving.gateway.visit import Peer, Visit
-from streamgen.serving.live import LiveHost, PresetFacts
+from streamgen.serving.gateway.visit import Peer, Visit, granted_settings, preset_offer
+from streamgen.serving.live import LiveHost
+from streamgen.serving.live_facts import PresetFacts
+from streamgen.serving.snapshot import pack_snapshot, unpack_snapshot
 
 if TYPE_CHECKING:
     from streamgen.serving.gateway.rtc_peer import RtcPeer
@@ -44,7 +46,7 @@ def has_webrtc() -> bool:
 
 
 class Gateway:
-    """Visits of one live host; one object a server."""
+    """Visits of one live host; one object a server. The `Service` of one engine."""
 
     def __init__(
         self,
@@ -55,14 +57,127 @@ class Gateway:
         clock: Clock,
     ) -> None:
         self.host = host
-        self.presets = dict(presets)
         self.places = Places(num_places, max_waiting=MAX_WAITING)
+        self.running = Sessions()
+        self._presets = dict(presets)
+        self._snapshots = HeldSnapshots(clock)
         self._clock = clock
+        self._is_draining = self._has_failed = False
         self._num_open = 0
         self._rtc_visits: set[asyncio.Task[None]] = set()
 
+    @property
+    def state(self) -> State:
+        if self._is_draining:
+            return State.DRAINING
+        if self.has_failed:
+            return State.FAILED
+        return State.READY if self._presets and self.host.is_running else State.STARTING
+
+    def open(self, presets: Sequence[PresetFacts], num_places: int) -> None:
+        """Models are loaded: let visitors in."""
+        self._presets = {facts.name: facts for facts in presets}
+        self.places.resize(num_places)
+
+    def presets(self) -> list[PresetOffer]:
+        return [preset_offer(facts) for facts in self._presets.values()]
+
+    def sessions(self) -> list[SessionFacts]:
+        now_s = self._clock.now()
+        return [
+            SessionFacts(
+                session=one.id,
+                seconds=round(now_s - one.began_s, 1),
+                is_paused=one.stream.is_paused,
+                granted=one.granted,
+                figures=one.figures,
+            )
+            for one in self.running.all()
+        ]
+
+    async def load(self) -> Load:
+        places, state, capacity = self.places, self.state, 0
+        if state in (State.READY, State.DRAINING):
+            capacity = await asyncio.wrap_future(self.host.capacity())
+        return Load(
+            state=state,
+            sessions=places.num_inside,
+            waiting=places.num_waiting,
+            places=places.num_places,
+            capacity=min(places.num_places, capacity),
+        )
+
+    async def change(self, name: str, change: SessionChange) -> GrantedSettings:
+        running = self._session(name)
+        stream = running.stream
+        if change.is_paused is not None:
+            (stream.pause if change.is_paused else stream.resume)()
+        granted = await asyncio.wrap_future(
+            stream.change(
+                prompt=change.prompt,
+                over_chunks=change.over_chunks,
+                strength=change.strength,
+                steps=change.steps,
+                seed=change.seed,
+            )
+        )
+        running.granted = granted_settings(granted, name)
+        await running.tell(running.granted)
+        return running.granted
+
+    async def end(self, name: str) -> None:
+        await asyncio.wrap_future(self._session(name).stream.close())
+
+    async def snapshot(self, name: str, *, leave: bool) -> bytes:
+        stream = self._session(name).stream
+        snapshot = await asyncio.wrap_future(stream.snapshot(leave=leave))
+        return await asyncio.to_thread(pack_snapshot, snapshot)
+
+    async def hold(self, data: bytes) -> HeldSnapshot:
+        snapshot = await asyncio.to_thread(unpack_snapshot, data)
+        return HeldSnapshot(snapshot=self._snapshots.hold(snapshot), kept_s=HELD_S)
+
+    async def metrics_text(self) -> str:
+        places = self.places
+        return (
+            f"{self.host.metrics_text()}"
+            "# HELP streamgen_places_taken Places that visitors have.\n"
+            "# TYPE streamgen_places_taken gauge\n"
+            f"streamgen_places_taken {places.num_inside}\n"
+            "# HELP streamgen_visitors_waiting Visitors who wait for a place.\n"
+            "# TYPE streamgen_visitors_waiting gauge\n"
+            f"streamgen_visitors_waiting {places.num_waiting}\n"
+        )
+
+    @property
+    def num_visitors(self) -> int:
+        """Who have a place."""
+        return self.places.num_inside
+
+    @property
+    def has_failed(self) -> bool:
+        return self._has_failed or self.host.has_failed
+
+    def fail(self) -> None:
+        """Models could not be loaded: nothing will ever be drawn here."""
+        self._has_failed = True
+
+    def drain(self) -> None:
+        """Let nothing new begin; what runs goes on."""
+        self._is_draining = True
+        self.places.close()
+
+    def _session(self, name: str) -> RunningSession:
+        try:
+            return self.running[name]
+        except KeyError:
+            raise no_session(name) from None
+
     async def visit_by_socket(self, socket: WebSocket) -> None:
         await socket.accept()
+        if self.state is State.STARTING:
+            await socket.close(code=1013, reason="models are being loaded; come back in a moment")
+            return
         if self._num_open >= MAX_CONNECTIONS:
             await socket.close(code=1013, reason="too many pages are open; come back later")
             return
@@ -78,7 +193,7 @@ class Gateway:
 
         peer = RtcPeer(self._clock)
         try:
-            offer = SessionOffer.model_validate_json(await _small_body(request))
+            offer = SessionOffer.model_validate_json(await read_body(request, MAX_OFFER_BYTES))
             answer = await peer.answer(offer)
         except (ValueError, ConfigError) as error:
             raise HTTPException(400, "not an offer of a WebRTC session") from error
@@ -103,57 +218,44 @@ class Gateway:
     async def _visit(self, peer: Peer) -> None:
         self._num_open += 1
         try:
-            await Visit(peer, self.host, self.places, presets=self.presets, clock=self._clock).run()
+            await Visit(
+                peer,
+                self.host,
+                self.places,
+                presets=self._presets,
+                clock=self._clock,
+                sessions=self.running,
+                snapshots=self._snapshots,
+            ).run()
         finally:
             self._num_open -= 1
 
 
-def make_app(gateway: Gateway) -> FastAPI:
-    """The application of a gateway; who runs it stops the live host afterwards."""
+class WebService(Service, Protocol):
+    """A service that visitors reach by socket."""
+
+    async def visit_by_socket(self, socket: WebSocket) -> None: ...
+
+    async def visit_by_rtc(self, request: Request) -> dict[str, str]: ...
+
+    async def close(self) -> None: ...
+
+
+def make_app(service: WebService) -> FastAPI:
+    """The application of a gateway, or of a router; who runs it stops what stands behind it."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         yield
-        await gateway.close()
+        await service.close()
 
     app = FastAPI(title="StreamGen", docs_url=None, redoc_url=None, lifespan=lifespan)
+    add_routes(app, service)
 
-    @app.get("/livez", response_class=PlainTextResponse)
-    async def livez() -> str:
-        return "alive\n"
-
-    @app.get("/readyz", response_class=PlainTextResponse)
-    async def readyz() -> Response:
-        if gateway.host.is_running:
-            return PlainTextResponse("ready\n")
-        return PlainTextResponse("the engine does not run\n", 503)
-
-    @app.get("/metrics", response_class=PlainTextResponse)
-    async def metrics() -> str:
-        places = gateway.places
-        return (
-            f"{gateway.host.metrics_text()}"
-            "# HELP streamgen_places_taken Places that visitors have.\n"
-            "# TYPE streamgen_places_taken gauge\n"
-            f"streamgen_places_taken {places.num_inside}\n"
-            "# HELP streamgen_visitors_waiting Visitors who wait for a place.\n"
-            "# TYPE streamgen_visitors_waiting gauge\n"
-            f"streamgen_visitors_waiting {places.num_waiting}\n"
-        )
-
-    @app.post(RTC_PATH)
+    @app.post(RTC_PATH, tags=["sessions"])
     async def rtc(request: Request) -> dict[str, str]:
-        return await gateway.visit_by_rtc(request)
+        """Answer the offer of a WebRTC session; its data channel speaks as the socket does."""
+        return await service.visit_by_rtc(request)
 
-    app.add_api_websocket_route(SOCKET_PATH, gateway.visit_by_socket)
+    app.add_api_websocket_route(SOCKET_PATH, service.visit_by_socket)
     return app
-
-
-async def _small_body(request: Request) -> bytes:
-    """The body of a request, read no further than a description can be long."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_OFFER_BYTES:
-            raise HTTPException(413, "an offer is shorter than that")
-    return body

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from streamgen.clock import Clock
-from streamgen.errors import CapacityError, ConfigError, StreamGenError
+from streamgen.errors import ConfigError, StreamGenError
 from streamgen.media.input_rate import InputRate
 from streamgen.media.pacing import Pacer
 from streamgen.media.pixels import Framing
@@ -25,7 +25,10 @@ from streamgen.metrics.stats import Summary
 from streamgen.serving.gateway import messages
 from streamgen.serving.gateway.messages import Command, Report
 from streamgen.serving.gateway.places import Places
-from streamgen.serving.live import Granted, LiveHost, LiveStream, PresetFacts, Wishes
+from streamgen.serving.gateway.sessions import HeldSnapshots, RunningSession, Sessions
+from streamgen.serving.live import LiveHost, LiveStream
+from streamgen.serving.live_facts import Granted, PresetFacts, Wishes
+from streamgen.serving.snapshot import Snapshot
 from streamgen.types import Frame, Pixels
 
 logger = logging.getLogger(__name__)
@@ -78,19 +81,24 @@ class Visit:
         *,
         presets: Mapping[str, PresetFacts],
         clock: Clock,
+        sessions: Sessions,
+        snapshots: HeldSnapshots,
     ) -> None:
         self._peer = peer
         self._host = host
         self._places = places
         self._presets = presets
         self._clock = clock
+        self._sessions = sessions
+        self._snapshots = snapshots
+        self._running: RunningSession | None = None
         self._stream: LiveStream | None = None
         self._play: asyncio.Task[None] | None = None
         self._rate = InputRate(highest_fps=HIGHEST_INPUT_FPS)
 
     async def run(self) -> None:
         """Talk until the visitor goes."""
-        offers = [_offer(facts) for facts in self._presets.values()]
+        offers = [preset_offer(facts) for facts in self._presets.values()]
         await self._peer.send(messages.Offer(presets=offers, places=self._places.num_places))
         try:
             while True:
@@ -109,7 +117,9 @@ class Visit:
             await self._take(came)
         elif isinstance(came, messages.Start):
             await self._end_play()
-            self._play = asyncio.create_task(self._run_stream(self._wishes(came)))
+            wishes = self._wishes(came)
+            snapshot = None if came.snapshot is None else self._snapshots.take(came.snapshot)
+            self._play = asyncio.create_task(self._run_stream(wishes, snapshot, may_wait=came.wait))
         elif isinstance(came, messages.Stop):
             await self._end_play()
             await self._peer.send(messages.Ended())
@@ -127,9 +137,9 @@ class Visit:
                     strength=command.strength,
                     steps=command.steps,
                 )
-                await self._peer.send(_granted(await self._answer(changed)))
+                await self._tell_granted(await self._answer(changed))
             case messages.Reset():
-                await self._peer.send(_granted(await self._answer(stream.reset())))
+                await self._tell_granted(await self._answer(stream.reset()))
             case messages.Pause():
                 stream.pause()
             case messages.Resume():
@@ -154,22 +164,29 @@ class Visit:
         finally:
             await self._peer.send(messages.Taken(fps=self._rate.fps))
 
-    async def _run_stream(self, wishes: Wishes) -> None:
+    async def _run_stream(
+        self, wishes: Wishes, snapshot: Snapshot | None, *, may_wait: bool
+    ) -> None:
         """Hold a place and play one stream on it, until that ends or is cancelled."""
         try:
-            async with self._places.place(self._tell_position):
-                await self._play_stream(wishes)
+            async with self._places.place(self._tell_position, may_wait=may_wait):
+                await self._play_stream(wishes, snapshot)
         except StreamGenError as error:
             await self._tell(error, fatal=True)
         except Exception as error:  # the task's root: the visitor hears that it is over
             logger.error("a visit failed", exc_info=error)
             await self._tell(StreamGenError("the server failed; its log says why"), fatal=True)
 
-    async def _play_stream(self, wishes: Wishes) -> None:
-        stream = self._host.open(wishes, self._presets[wishes.preset])
+    async def _play_stream(self, wishes: Wishes, snapshot: Snapshot | None) -> None:
+        stream = self._host.open(wishes, self._presets[wishes.preset], snapshot=snapshot)
         self._rate = InputRate(highest_fps=HIGHEST_INPUT_FPS)
         try:
-            await self._peer.send(_granted(await self._answer(stream.granted())))
+            name, granted = self._sessions.new_id(), await self._answer(stream.granted())
+            self._running = RunningSession(
+                name, stream, granted_settings(granted, name), self._clock.now(), self._peer.send
+            )
+            self._sessions.add(self._running)
+            await self._tell_granted(granted)
             self._stream = stream
             shown = Shown(self._clock)
             figures = asyncio.create_task(self._tell_figures(stream, shown))
@@ -179,6 +196,9 @@ class Visit:
                 figures.cancel()
         finally:
             self._stream = None
+            if self._running is not None:
+                self._sessions.remove(self._running)
+                self._running = None
             await asyncio.shield(self._answer(stream.close()))
         await self._peer.send(messages.Ended())
 
@@ -208,7 +228,7 @@ class Visit:
                         forget = stream.output.when_readable(wake)
                 if (frame := pacer.take()) is not None:
                     if stream.input is None:
-                        frame = replace(frame, pts_s=messages.NO_CAMERA / MS)
+                        frame = replace(frame, pts_s=messages.text_stamp_ms(frame.pts_s) / MS)
                     shown.note(frame, was_shown=await self._peer.show(frame))
             stream.output.get(timeout_s=0.0)  # raises why it ended, if it failed
         finally:
@@ -231,26 +251,30 @@ class Visit:
                         seconds=seconds,
                     )
             fps, age_s = shown.take(seconds)
-            await self._peer.send(
-                messages.Figures(
-                    fps=round(fps, 1),
-                    age_ms=None if age_s is None else round(1000 * age_s, 1),
-                    input_fps=round(input_fps, 1),
-                    wanted_fps=round(self._rate.fps, 1),
-                    dropped=dropped + stream.output.num_dropped + shown.num_left_out,
-                    streams=self._places.num_inside,
-                    places=self._places.num_places,
-                )
+            figures = messages.Figures(
+                fps=round(fps, 1),
+                age_ms=None if age_s is None else round(1000 * age_s, 1),
+                input_fps=round(input_fps, 1),
+                wanted_fps=round(self._rate.fps, 1),
+                dropped=dropped + stream.output.num_dropped + shown.num_left_out,
+                streams=self._places.num_inside,
+                places=self._places.num_places,
+                quality=stream.quality,
             )
+            if self._running is not None:
+                self._running.figures = figures
+            await self._peer.send(figures)
+
+    async def _tell_granted(self, granted: Granted) -> None:
+        if self._running is not None:
+            self._running.granted = granted_settings(granted, self._running.id)
+            await self._peer.send(self._running.granted)
 
     async def _tell_position(self, position: int) -> None:
         await self._peer.send(messages.Waiting(position=position))
 
     async def _tell(self, error: StreamGenError, *, fatal: bool) -> None:
-        is_retryable = isinstance(error, CapacityError)
-        await self._peer.send(
-            messages.Problem(message=str(error), retryable=is_retryable, fatal=fatal)
-        )
+        await self._peer.send(messages.problem_of(error, fatal=fatal))
 
     async def _end_play(self) -> None:
         """End the stream and wait until its place is free.
@@ -298,7 +322,7 @@ def _waiting_frames(stream: LiveStream) -> list[Frame]:
     return frames
 
 
-def _offer(facts: PresetFacts) -> messages.PresetOffer:
+def preset_offer(facts: PresetFacts) -> messages.PresetOffer:
     return messages.PresetOffer(
         name=facts.name,
         description=facts.description,
@@ -311,7 +335,7 @@ def _offer(facts: PresetFacts) -> messages.PresetOffer:
     )
 
 
-def _granted(granted: Granted) -> messages.GrantedSettings:
+def granted_settings(granted: Granted, session: str) -> messages.GrantedSettings:
     wishes, facts = granted.wishes, granted.facts
     return messages.GrantedSettings(
         preset=facts.name,
@@ -324,4 +348,7 @@ def _granted(granted: Granted) -> messages.GrantedSettings:
         height=facts.size.height,
         unknown_words=list(granted.unknown_words),
         knowledge=facts.knowledge,
+        session=session,
+        fps=facts.fps,
+        quality=granted.quality,
     )

@@ -110,3 +110,53 @@ def test_a_line_that_is_full_refuses():
         assert places.num_inside == 0
 
     run(test())
+
+
+def test_a_door_that_closes_sends_away_who_waits_and_leaves_who_is_inside():
+    async def test() -> None:
+        places = Places(1, max_waiting=4)
+        told: list[int] = []
+
+        async def tell(position: int) -> None:
+            told.append(position)
+
+        async def come() -> None:
+            async with places.place(tell):
+                pass
+
+        async with places.place(tell):
+            waiting = asyncio.create_task(come())
+            while not told:
+                await asyncio.sleep(0)
+            places.close()
+            with pytest.raises(CapacityError, match="begins no new stream"):
+                await waiting
+            assert places.num_inside == 1
+        with pytest.raises(CapacityError, match="begins no new stream"):
+            await come()
+        assert (places.num_inside, places.num_waiting) == (0, 0)
+
+    asyncio.run(test())
+
+
+def test_more_places_let_in_who_waits():
+    async def test() -> None:
+        places = Places(1, max_waiting=4)
+        entered, told = asyncio.Event(), list[int]()
+
+        async def tell(position: int) -> None:
+            told.append(position)
+
+        async def come() -> None:
+            async with places.place(tell):
+                entered.set()
+
+        async with places.place(tell):
+            waiting = asyncio.create_task(come())
+            while not told:
+                await asyncio.sleep(0)
+            places.resize(2)
+            await asyncio.wait_for(entered.wait(), 5)
+            await waiting
+
+    asyncio.run(test())

@@ -15,8 +15,11 @@ from streamgen.clock import SimulatedClock
 from streamgen.serving.gateway import messages
 from streamgen.serving.gateway.messages import Command, Report
 from streamgen.serving.gateway.places import Places
+from streamgen.serving.gateway.sessions import HeldSnapshots, Sessions
 from streamgen.serving.gateway.visit import Arrival, Visit
-from streamgen.serving.live import Granted, LiveHost, LiveStream, PresetFacts, Wishes
+from streamgen.serving.live import LiveHost, LiveStream
+from streamgen.serving.live_facts import Granted, PresetFacts, Wishes
+from streamgen.serving.snapshot import Snapshot
 from streamgen.types import Frame, PictureSize
 
 T = TypeVar("T")
@@ -36,7 +39,9 @@ class HostAtOnce(LiveHost):
         self.open_streams: list[LiveStream] = []
         self._late: list[Callable[[], None]] | None = [] if answers_late else None
 
-    def open(self, wishes: Wishes, facts: PresetFacts) -> LiveStream:
+    def open(
+        self, wishes: Wishes, facts: PresetFacts, *, snapshot: Snapshot | None = None
+    ) -> LiveStream:
         stream = LiveStream(self, wishes, facts=facts, clip=4)
         self.open_streams.append(stream)
         return stream
@@ -104,7 +109,15 @@ class House:
 
     def enter(self) -> tuple[Script, asyncio.Task[None]]:
         peer = Script()
-        visit = Visit(peer, self.host, self.places, presets={"still": FACTS}, clock=self.clock)
+        visit = Visit(
+            peer,
+            self.host,
+            self.places,
+            presets={"still": FACTS},
+            clock=self.clock,
+            sessions=Sessions(),
+            snapshots=HeldSnapshots(self.clock),
+        )
         return peer, asyncio.create_task(visit.run())
 
     def draw(self) -> None:

@@ -1,5 +1,6 @@
 """Checks who imports whom: the floors of the design, by reading the source and running nothing.
 
+    7  client      talks to a server; knows its messages
     7  apps        imports serving and config only (and what lies on floor 0)
     6  serving     only serving.build, serving.memory and serving.model_files read config
     5  engine
@@ -34,6 +35,7 @@ FLOORS = {
             ("models",),
             ("engine",),
             ("serving",),
+            ("client",),
         )
     )
     for name in names
@@ -64,6 +66,9 @@ TORCH_FREE = (
     "streamgen.cache.rows",
     "streamgen.engine.simulated",
     "streamgen.serving.controls",
+    "streamgen.serving.gateway.messages",
+    "streamgen.serving.gateway.bodies",
+    "streamgen.client",
 )
 TORCH_PACKAGES = (
     "torch",

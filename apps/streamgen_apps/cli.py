@@ -14,6 +14,8 @@ from streamgen_apps.input_options import INPUTS, add_input_options
 from streamgen_apps.models import add_models
 from streamgen_apps.output_options import OUTPUTS, add_output_options
 from streamgen_apps.replay import add_replay
+from streamgen_apps.serve_options import EXAMPLES as SERVE_EXAMPLES
+from streamgen_apps.serve_options import add_serve_options
 from streamgen_apps.simulate import add_simulate
 from streamgen_apps.watch_options import add_watch_options
 
@@ -64,6 +66,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_webcam(commands)
+    server = commands.add_parser(
+        "serve",
+        help="live streams for programs, by one engine or several",
+        description="Serve live streams over HTTP and WebSocket.",
+        epilog=SERVE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_serve_options(server, _serve)
     _add_bench(commands)
     add_models(commands)
     doctor = commands.add_parser(
@@ -172,6 +183,12 @@ def _webcam(options: argparse.Namespace) -> int:
     from streamgen_apps.webcam import webcam
 
     return webcam(options)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from streamgen_apps.serve import serve
+
+    return serve(options)
 
 
 def _add_bench(commands: argparse._SubParsersAction[_Parser]) -> None:

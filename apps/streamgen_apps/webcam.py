@@ -6,17 +6,18 @@ import argparse
 import contextlib
 import logging
 import socket
-import ssl
 import sys
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from streamgen.clock import MonotonicClock
-from streamgen.errors import ConfigError, SinkError
+from streamgen.errors import ConfigError
 from streamgen.serving.host import Host
 from streamgen.serving.interrupts import Interrupts
-from streamgen.serving.live import LiveHost, PresetFacts
+from streamgen.serving.live import LiveHost
+from streamgen.serving.live_facts import PresetFacts
+from streamgen_apps.listening import certificate_of, listen, reachable_name
 
 PRESETS = ("tiny-cpu-v2v", "tiny-cpu")
 GOODBYE_S = 2  # that open pages have when the server ends
@@ -38,9 +39,9 @@ def webcam(options: argparse.Namespace) -> int:
     clock = MonotonicClock()
     names: list[str] = options.preset or list(PRESETS)
     make = {name: partial(Host, name, overrides=options.overrides, clock=clock) for name in names}
-    listener = _listen(options.host, options.port)
+    listener = listen(options.host, options.port)
     with contextlib.closing(listener), Interrupts(), contextlib.ExitStack() as stack:
-        certificate = _certificate(options, stack)
+        certificate = certificate_of(options, stack)
         host = LiveHost(make, clock=clock)
         stack.callback(host.stop)
         print(f"streamgen: loading {', '.join(names)}", file=sys.stderr)
@@ -101,46 +102,6 @@ def _check_packages() -> None:
         )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the port before models are loaded, so that a taken one is told at once."""
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"--port {port} is not in 0 to 65535; choose another")
-    with contextlib.ExitStack() as stack:
-        try:
-            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen()
-        except OSError as error:
-            raise SinkError(
-                f"cannot listen on {host} port {port}: {error.strerror}; choose another --port "
-                f"or --host"
-            ) from error
-        stack.pop_all()
-    return listener
-
-
-def _certificate(
-    options: argparse.Namespace, stack: contextlib.ExitStack
-) -> tuple[Path, Path] | None:
-    """Certificate and key files, or None for plain HTTP; own ones live as long as the server."""
-    if options.certificate or options.key:
-        if not (options.certificate and options.key):
-            raise ConfigError("--certificate and --key belong together; give both or --https")
-        files = Path(options.certificate), Path(options.key)
-        try:
-            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(*files)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"{files[0]} and {files[1]} are no certificate: {error}") from error
-        return files
-    if not options.https:
-        return None
-    from streamgen.serving.gateway.certificate import self_signed
-
-    return stack.enter_context(self_signed(options.host))
-
-
 def _tell_addresses(
     options: argparse.Namespace, listener: socket.socket, token: str | None, *, is_https: bool
 ) -> None:
@@ -149,7 +110,7 @@ def _tell_addresses(
     scheme = "https" if is_https else "http"
     port = listener.getsockname()[1]
     query = "" if token is None else f"/?token={token}"
-    shown = _reachable_name(options.host)
+    shown = reachable_name(options.host)
     shown = f"[{shown}]" if ":" in shown else shown
     print(f"streamgen: open {scheme}://{shown}:{port}{query}", flush=True)
     if not is_https and not is_loopback(options.host):
@@ -161,13 +122,3 @@ def _tell_addresses(
             "streamgen: the certificate is self-made, so browsers warn once; go on to the page",
             file=sys.stderr,
         )
-
-
-def _reachable_name(host: str) -> str:
-    """An address that others can open, where `host` means all of this machine's."""
-    if host not in ("0.0.0.0", "::"):
-        return host
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing: it only asks which way packets would go
-        return probe.getsockname()[0]
-    return socket.gethostname()

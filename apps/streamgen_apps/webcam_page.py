@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from gradio.themes import Base, Soft
 from gradio.themes.utils.fonts import Font
 
-from streamgen.serving.live import PresetFacts
+from streamgen.serving.live_facts import PresetFacts
 
 PAGE = Path(__file__).parent / "page"
 ASSETS = "/streamgen/page"

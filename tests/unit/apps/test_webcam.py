@@ -50,7 +50,7 @@ def test_a_port_that_is_taken_is_told_before_models_are_loaded(
 
 
 PAGE = """
-from streamgen.serving.live import PresetFacts
+from streamgen.serving.live_facts import PresetFacts
 from streamgen.types import PictureSize
 from streamgen_apps.webcam_page import page_of
 for steps in (1, 4):

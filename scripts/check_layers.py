@@ -60,6 +60,7 @@ TORCH_FREE = (
     "streamgen.scheduling",
     "streamgen.media",
     "streamgen.cache.context",
+    "streamgen.cache.joint",
     "streamgen.cache.placement",
     "streamgen.cache.policies",
     "streamgen.cache.window",

@@ -108,7 +108,13 @@ def small_recipe(
     guidance: Guidance | None = None,
     cache: CachePolicy | None = None,
 ) -> Recipe:
-    """A recipe of 1 to 4 steps; the first chunk is like the others unless told otherwise."""
+    """A recipe of 1 to 4 steps; the first chunk is like the others unless told otherwise.
+
+    What a window of chunks cannot follow (`joint` mode) it is spared.
+    """
+    if mode is CacheMode.JOINT:
+        positions, guidance, first_chunk_is_alone = Positions.WINDOW, None, False
+        ring = max(ring, steps * max(chunk_frames, first_chunk_frames or 0))
     return Recipe(
         ladder=Ladder.warped(SCHEDULE, STEPS[:steps]),
         mode=mode,

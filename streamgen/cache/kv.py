@@ -194,12 +194,18 @@ class KVCache:
     def _decoded(self, codes_C: Tensor, scale: Tensor) -> Tensor:
         return decoded(codes_C, scale, self._kind, self._dtype, self._operations)
 
-    def copy_cells(self, source: int, targets: Sequence[int], cells: Sequence[int]) -> None:
-        """Copy cells of one row to other rows, in all layers."""
+    def copy_cells(
+        self,
+        source: int,
+        targets: Sequence[int],
+        cells: Sequence[int],
+        to_cells: Sequence[int] = (),
+    ) -> None:
+        """Copy cells of one row to other rows, in all layers; to the same cells unless told."""
         for kept in (self._store,) if self._scales is None else (self._store, self._scales):
             for target in targets:
-                for cell in cells:
-                    kept[:, :, target, cell] = kept[:, :, source, cell]
+                for cell, to_cell in zip(cells, to_cells or cells, strict=True):
+                    kept[:, :, target, to_cell] = kept[:, :, source, cell]
 
     def read_cells(self, row: int, cells: Sequence[int], layers: slice) -> Tensor:
         """A copy of cells of a row in some layers, [layer, 2, G, S, N, E], for another cache."""

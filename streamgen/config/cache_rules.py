@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from streamgen.config.complaints import check_range, shown, wrong
+from streamgen.errors import ConfigError
 
 MAX_REACH = 100_000  # latent frames; an hour and more at 16 pictures a second
 
@@ -42,8 +43,8 @@ class CacheSettings(Protocol):
 
 def check_cache(cache: CacheSettings) -> None:
     """Raises ConfigError for settings of [cache] that cannot be followed together."""
-    if cache.mode == "recompute":
-        _check_recompute(cache)
+    if cache.mode in ("recompute", "joint"):
+        _check_own_positions(cache)
     _check_sink(cache)
     _check_place(cache)
     _check_refresh(cache)
@@ -76,8 +77,47 @@ def check_cache_and_chunks(cache: CacheSettings, chunk_frames: int) -> None:
         )
 
 
-def _check_recompute(cache: CacheSettings) -> None:
-    why = 'has no effect with cache.mode = "recompute", which writes the window anew at positions'
+def check_joint(
+    cache: CacheSettings,
+    *,
+    num_steps: int,
+    chunk_frames: int,
+    task: str,
+    guidance: str,
+    saves_work: bool,
+) -> None:
+    """Raises ConfigError for settings that windows of chunks on the ladder cannot follow."""
+    if cache.mode != "joint":
+        return
+    window = num_steps * chunk_frames
+    if cache.ring < window:
+        raise wrong(
+            "cache.ring",
+            cache.ring,
+            f"does not hold a window of {num_steps} chunks of {chunk_frames} latent frames",
+            f"use {window} or more",
+        )
+    for key, value, only in (
+        ("task", task, "text-to-video"),
+        ("denoise.guidance", guidance, "none"),
+    ):
+        if value != only:
+            raise wrong(
+                key,
+                value,
+                'cannot be followed with cache.mode = "joint", whose window must have no gaps and '
+                "one side",
+                f'set it to "{only}" or cache.mode = "clean"',
+            )
+    if saves_work:
+        raise ConfigError(
+            "speed.clean_share, speed.reuse_steps and speed.heads have no part in cache.mode = "
+            '"joint", whose forwards hold all steps at once; leave them out'
+        )
+
+
+def _check_own_positions(cache: CacheSettings) -> None:
+    why = f'has no effect with cache.mode = "{cache.mode}", whose positions are the window\'s'
     for key, value, only in (
         ("positions", cache.positions, "window"),
         ("sink_kind", cache.sink_kind, "fixed"),
@@ -86,7 +126,7 @@ def _check_recompute(cache: CacheSettings) -> None:
         ("on_prompt", cache.on_prompt, "keep"),
     ):
         if value != only:
-            raise wrong(f"cache.{key}", value, f"{why} from 0", f"set it to {shown(only)}")
+            raise wrong(f"cache.{key}", value, why, f"set it to {shown(only)}")
 
 
 def _check_sink(cache: CacheSettings) -> None:

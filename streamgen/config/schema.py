@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-from streamgen.config.cache_rules import check_cache, check_cache_and_chunks
+from streamgen.config.cache_rules import check_cache, check_cache_and_chunks, check_joint
 from streamgen.config.complaints import check_range as _check_range
 from streamgen.config.complaints import shown as _shown
 from streamgen.config.complaints import wrong as _wrong
@@ -110,8 +110,9 @@ class DenoiseConfig:
 class CacheConfig:
     """What a chunk attends to."""
 
-    mode: Literal["clean", "per_step", "recompute"]  # one cache row a session, or one a step; or
-    #                                    one, computed anew from clean latents before every chunk
+    mode: Literal["clean", "per_step", "recompute", "joint"]  # one cache row a session, or one a
+    #    step; or one, computed anew from clean latents before every chunk; or a window of chunks at
+    #    rising noise that attend to each other, and a row of clean frames (text-to-video only)
     sinks: int  # latent frames never evicted, 0 to 256; except with mode "recompute", a multiple
     ring: int  # latent frames that roll, the current chunk included, 1 to 1024, likewise a multiple
     positions: Literal["absolute", "window"]  # rotary positions: of the stream, or of the window
@@ -154,7 +155,7 @@ class CacheConfig:
             raise _wrong(
                 "cache.first_chunk",
                 self.first_chunk,
-                f'has no effect with cache.mode = "{self.mode}", which has one row to a session',
+                f'has no effect with cache.mode = "{self.mode}", which has no row for each step',
                 'set it to "together" or cache.mode = "per_step"',
             )
 
@@ -279,6 +280,14 @@ class StreamConfig:
                     f"use {(value // chunk + 1) * chunk}",
                 )
         check_cache_and_chunks(self.cache, chunk)
+        check_joint(
+            self.cache,
+            num_steps=len(self.denoise.timesteps),
+            chunk_frames=chunk,
+            task=self.task,
+            guidance=self.denoise.guidance,
+            saves_work=self.speed.saves_work,
+        )
         last = self.denoise.timesteps[-1]
         if self.cache.context_timestep >= last:
             raise _wrong(

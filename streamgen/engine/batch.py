@@ -64,6 +64,9 @@ class Row:
     """Blocks that it runs through; a prelude runs through all."""
     remembers: tuple[int, ...] = ()
     """After this last pass: the latent frames of the session that later preludes may recall."""
+    younger: tuple[Row, ...] = ()
+    """Chunks behind this one that share its row of the forward (`joint` mode), oldest first: levels
+    and prompts are their own, their placements are their shares of this row's."""
 
     @property
     def key(self) -> SlotKey:
@@ -71,7 +74,18 @@ class Row:
 
     @property
     def num_frames(self) -> int:
+        """Latent frames of the row, those of younger chunks included."""
         return len(self.placement.write_cells)
+
+    @property
+    def chunk_frames(self) -> int:
+        """Latent frames of this chunk alone."""
+        return self.num_frames - sum(part.num_frames for part in self.younger)
+
+    @property
+    def parts(self) -> tuple[Row, ...]:
+        """One for each chunk of the row, oldest first: this one, and the younger ones."""
+        return (self, *self.younger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +95,8 @@ class CellsCopied:
     source: int
     targets: tuple[int, ...]
     cells: tuple[int, ...]
+    to_cells: tuple[int, ...] = ()
+    """Where in the targets they go, one for each; empty: to cells of the same numbers."""
 
 
 @dataclass(frozen=True, slots=True)

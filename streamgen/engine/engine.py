@@ -19,6 +19,7 @@ from streamgen.engine.batch import (
     LorasScaled,
     Payload,
     PromptDropped,
+    Row,
     SlotKey,
     SlotsDropped,
     Started,
@@ -27,9 +28,10 @@ from streamgen.engine.collaborators import ChunkStarter, ClipDecoder, GradedStar
 from streamgen.engine.delivery import Delivery
 from streamgen.engine.executor import Executor
 from streamgen.engine.governing import Desk
+from streamgen.engine.joint import JointSession
 from streamgen.engine.meters import ServiceMeters
 from streamgen.engine.prompt_book import PromptBook
-from streamgen.engine.recipe import Recipe, rungs_of
+from streamgen.engine.recipe import CacheMode, Recipe, rungs_of
 from streamgen.engine.recovery import go_on_from_past
 from streamgen.engine.rungs import begin_epoch
 from streamgen.engine.session import Session
@@ -39,7 +41,7 @@ from streamgen.metrics.export import Metrics
 from streamgen.metrics.trace import Span, Trace
 from streamgen.scheduling.capacity import Admission, Governor, Verdict
 from streamgen.scheduling.latency import LatencyModel
-from streamgen.scheduling.plan import Drop, Pass, Plan, SessionView, View, rows_of_a_batch
+from streamgen.scheduling.plan import Drop, Plan, SessionView, View, rows_of_a_batch
 from streamgen.scheduling.policy import Policy
 from streamgen.types import PromptId, SessionId
 
@@ -170,7 +172,8 @@ class Engine:
         except BaseException:
             self._row_pool.release(cache_rows)
             raise
-        session = Session(
+        make_session = JointSession if recipe.mode is CacheMode.JOINT else Session
+        session = make_session(
             id=SessionId(next(self._session_ids)),
             recipe=recipe,
             starter=starter,
@@ -305,9 +308,10 @@ class Engine:
         started: dict[SlotKey, Started] = {}
         for where in plan.passes:
             session = self._sessions[where.session]
-            if where.chunk == session.next_chunk and session.failure is None:
+            chunk = session.starts(where) if session.failure is None else None
+            if chunk is not None:
                 with session.alone():
-                    started[SlotKey(where.session, where.chunk)] = self._start(session, where)
+                    started[SlotKey(where.session, chunk)] = self._start(session, chunk)
         self._tell_watchers(plan)
         planned = ((self._sessions[where.session], where) for where in plan.passes)
         rows = tuple(
@@ -329,14 +333,14 @@ class Engine:
             if passes and session.watcher is not None and session.failure is None:
                 session.watcher.ran(passes, is_alone=is_alone)
 
-    def _start(self, session: Session, where: Pass) -> Started:
+    def _start(self, session: Session, chunk: int) -> Started:
         began_s = self._clock.now()
-        started = session.starter.start(where.chunk)
+        started = session.starter.start(chunk)
         now_s = self._clock.now()
         if session.live is not None and not started.is_past:
             error = self._latency.encode.observe(started.num_frames, now_s - began_s)
             self._meters.model_error["encode"].add(error)
-            self._trace.add(Span("encode", "engine", began_s, now_s, {"session": where.session}))
+            self._trace.add(Span("encode", "engine", began_s, now_s, {"session": session.id}))
         session.begin(started, now_s)
         self._book.hold(session.prompt)
         return started
@@ -364,14 +368,20 @@ class Engine:
                 continue
             if row.is_negative or row.recalls:
                 continue
-            chunk = session.chunk(row.where.chunk)
-            if row.key in completed.finished and not chunk.started.is_past:
-                with session.alone():
-                    self._delivery.decode(session, chunk, completed.finished[row.key])
-                    self._chunks.add()
-                chunk.is_decoded = True
-                if chunk.chunk == 0 and session.recipe.first_chunk_is_alone:
-                    self._controls.extend(session.shared_first_chunk())
-            session.advance(row.where, now_s)
-            if chunk not in session.chunks:
-                self._book.release(chunk.prompt)
+            for part in row.parts:
+                self._advance(session, part, completed, now_s)
+            self._controls.extend(session.copies_after(row))
+
+    def _advance(self, session: Session, row: Row, completed: Completed, now_s: float) -> None:
+        """Let a chunk go on after a pass, decode it after its last step."""
+        chunk = session.chunk(row.where.chunk)
+        if row.key in completed.finished and not chunk.started.is_past:
+            with session.alone():
+                self._delivery.decode(session, chunk, completed.finished[row.key])
+                self._chunks.add()
+            chunk.is_decoded = True
+            if chunk.chunk == 0 and session.recipe.first_chunk_is_alone:
+                self._controls.extend(session.shared_first_chunk())
+        session.advance(row.where, now_s)
+        if chunk not in session.chunks:
+            self._book.release(chunk.prompt)

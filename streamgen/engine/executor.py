@@ -83,8 +83,8 @@ class LocalExecutor:
 
     def _apply(self, control: Control) -> None:
         match control:
-            case CellsCopied(source, targets, cells):
-                self._stage.cache.copy_cells(source, targets, cells)
+            case CellsCopied(source, targets, cells, to_cells):
+                self._stage.cache.copy_cells(source, targets, cells, to_cells)
             case SlotsDropped(session):
                 self._slots.drop_session(session)
             case PromptDropped(prompt):

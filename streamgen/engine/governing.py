@@ -25,16 +25,18 @@ def demand_of(recipe: Recipe, quality: Quality, facts: PipelineFacts) -> Demand:
     reduced = recipe.with_steps(quality.num_steps)
     divisor = quality.rate_divisor
     units = sum(1 + reduced.has_negative(step) for step in range(reduced.num_passes))
-    frames = reduced.chunk_frames * units / reduced.num_passes / quality.picture_divisor**2
+    steps = 1 if reduced.mode is CacheMode.JOINT else reduced.num_steps  # that a chunk waits for
+    context_passes = reduced.num_passes - reduced.num_steps
+    frames = reduced.chunk_frames * units / (steps + context_passes) / quality.picture_divisor**2
     collect_s = (facts.clip_frames * divisor - 1) / facts.fps if facts.takes_video else 0.0
     return Demand(
         period_s=facts.clip_frames * divisor / facts.fps,
         collect_s=collect_s,
-        steps=reduced.num_steps,
-        context_passes=reduced.num_passes - reduced.num_steps,
+        steps=steps,
+        context_passes=context_passes,
         rows=1,
         frames=frames,
-        in_flight=reduced.max_in_flight if reduced.mode is CacheMode.PER_STEP else 1,
+        in_flight=reduced.rows_in_flight,
         clip_frames=facts.clip_frames,
         cache_rows=reduced.num_cache_rows,
         tiny_codec=quality.codec is CodecKind.TINY,

@@ -179,12 +179,16 @@ class RankStage:
     def _settle(self, rows: Sequence[Row], *, before: int) -> None:
         """Take the steps that others predicted for these chunks in earlier batches, and for the
         chunks before them where preludes recall those."""
-        keys = {row.key for row in rows}
+        keys = {part.key for row in rows for part in row.parts}
         recalling = {row.where.session for row in rows if row.recalls}
         self._settle_where(
             lambda due: (
                 due.tick < before
-                and any(row.key in keys or row.where.session in recalling for row in due.rows)
+                and any(
+                    part.key in keys or part.where.session in recalling
+                    for row in due.rows
+                    for part in row.parts
+                )
             )
         )
 
@@ -203,8 +207,8 @@ class RankStage:
 
     def _apply(self, control: Control) -> None:
         match control:
-            case CellsCopied(source, targets, cells):
-                self._rows.copy(source, targets, cells)
+            case CellsCopied(source, targets, cells, to_cells):
+                self._rows.copy(source, targets, cells, to_cells or cells)
             case SlotsDropped(session):
                 self._settle_where(lambda due: True)
                 self._slots.drop_session(session)

@@ -103,8 +103,14 @@ class RankRows:
             self._settle_row(row)
         return clock.now() - began_s
 
-    def copy(self, source: int, targets: Sequence[int], cells: tuple[int, ...]) -> None:
-        """Copy cells of a row to rows that may be other groups'.
+    def copy(
+        self,
+        source: int,
+        targets: Sequence[int],
+        cells: tuple[int, ...],
+        to_cells: tuple[int, ...],
+    ) -> None:
+        """Copy cells of a row to cells of rows that may be other groups'.
 
         Whose a new row will be shows only with its first pass: until then all groups keep it.
         """
@@ -121,7 +127,7 @@ class RankRows:
         if origin == self._group:
             if mine:
                 local = [self._local[row] for row in mine]
-                self._cache.copy_cells(self._local[source], local, cells)
+                self._cache.copy_cells(self._local[source], local, cells, to_cells)
             others = {group for groups in goals.values() for group in groups} - {self._group}
             for rank, layers in (one for group in sorted(others) for one in self._sharers(group)):
                 kept = self._cache.read_cells(self._local[source], cells, self._own(layers))
@@ -131,7 +137,7 @@ class RankRows:
                 arrival = self._receive(cells, layers, rank, Channel.COPIED)
                 kept = arrival.wait()
                 for row in mine:
-                    self._cache.write_cells(self._local[row], cells, self._own(layers), kept)
+                    self._cache.write_cells(self._local[row], to_cells, self._own(layers), kept)
                 self._ring.release(arrival)
 
     def drop_session(self, session: SessionId) -> None:

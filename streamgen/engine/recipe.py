@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from streamgen.cache.context import RecomputedContext
+from streamgen.cache.joint import JointWindow
 from streamgen.cache.placement import CacheWindow
 from streamgen.cache.policies import (
     FORGET,
@@ -33,6 +34,9 @@ class CacheMode(StrEnum):
     """At step i, what earlier chunks looked like at step i: a cache row for each step."""
     RECOMPUTE = "recompute"
     """The clean latents of earlier chunks, run through the model anew before each chunk."""
+    JOINT = "joint"
+    """The other chunks on the ladder, each at a level of its own, and clean frames before them: one
+    row a window of chunks, and one that the clean pass reads, with a longer look back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +86,32 @@ class Recipe:
 
     @property
     def num_passes(self) -> int:
-        """Steps, and the clean-context pass of `clean` mode, if there is one."""
+        """Steps, and the clean-context pass of `clean` mode, if there is one, and of `joint`."""
         has_clean_pass = self.mode is CacheMode.CLEAN and self.savings.clean_blocks > 0
-        return self.num_steps + has_clean_pass
+        return self.num_steps + (has_clean_pass or self.mode is CacheMode.JOINT)
 
     @property
     def max_in_flight(self) -> int:
         """Chunks of one session that can be on the ladder at once."""
-        return self.num_steps if self.mode is CacheMode.PER_STEP else 1
+        is_batch = self.mode in (CacheMode.PER_STEP, CacheMode.JOINT)
+        return self.num_steps if is_batch else 1
+
+    @property
+    def rows_in_flight(self) -> int:
+        """Rows of a batch that the chunks of one session take at once, without guidance."""
+        return self.max_in_flight if self.mode is CacheMode.PER_STEP else 1
+
+    @property
+    def row_frames(self) -> int:
+        """Latent frames of the longest of those rows."""
+        num_chunks = self.max_in_flight // self.rows_in_flight
+        first = max(self.chunk_frames, self.first_chunk_frames)
+        return first + (num_chunks - 1) * self.chunk_frames
 
     def max_chunks(self, depth: int) -> int:
         """As `max_in_flight`, where the executor has `depth` batches in flight: a chunk rides in
         one of them at a time, and each batch is to have a chunk at every step."""
-        return self.max_in_flight * (depth if self.max_in_flight > 1 else 1)
+        return self.max_in_flight * (depth if self.rows_in_flight > 1 else 1)
 
     @property
     def num_cache_rows(self) -> int:
@@ -122,6 +139,8 @@ class Recipe:
 
     def cache_row(self, step: int, is_negative: bool) -> int:
         """Which of the session's rows a pass works in."""
+        if self.mode is CacheMode.JOINT:
+            return int(step == self.num_steps)
         if self.mode is not CacheMode.PER_STEP:
             return int(is_negative)
         return step + self.num_steps * is_negative
@@ -148,9 +167,19 @@ class Recipe:
     @property
     def can_reanchor(self) -> bool:
         """Whether a window can begin anew at a scene; adaptive sinks change by themselves."""
-        return self.mode is not CacheMode.RECOMPUTE and self.cache.sink_threshold is None
+        has_ring = self.mode not in (CacheMode.RECOMPUTE, CacheMode.JOINT)
+        return has_ring and self.cache.sink_threshold is None
+
+    def new_windows(self) -> list[CacheWindow]:
+        """Empty windows of a session's cache rows."""
+        if self.mode is CacheMode.JOINT:
+            budget = self.sinks + self.ring
+            history = RollingWindow(sinks=0, ring=budget, positions=Positions.WINDOW)
+            return [JointWindow(sinks=self.sinks, ring=self.ring), history]
+        return [self.new_window() for _ in range(self.num_cache_rows)]
 
     def new_window(self) -> CacheWindow:
+        """An empty window of a row in which all rows are alike: not in `joint` mode."""
         if self.mode is CacheMode.RECOMPUTE:
             return RecomputedContext(
                 first=self.sinks,
@@ -190,8 +219,11 @@ class Recipe:
     def row_levels(self) -> tuple[tuple[float, bool], ...]:
         """What each cache row of a session holds: chunks at which timestep, on which side.
 
-        Outside `per_step` mode all rows hold clean chunks, which any number of steps reads.
+        Outside `per_step` mode all rows hold clean chunks, which any number of steps reads; in
+        `joint` mode the first is the one in which windows begin.
         """
+        if self.mode is CacheMode.JOINT:
+            return ((self.ladder.timesteps[0], False), (0.0, False))
         if self.mode is not CacheMode.PER_STEP:
             sides = sum(len(side) > 0 for side in self.step_rows())
             return tuple((0.0, bool(side)) for side in range(sides))

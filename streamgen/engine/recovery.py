@@ -162,7 +162,7 @@ def go_on_from_past(session: Session, noise: NoiseSource) -> None:
         has_condition = isinstance(inner, VideoStarter) and inner.has_condition
         past = _past(torch.stack(frames), session, noise, has_condition=has_condition)
     session.starter = ContinuedStarter(inner, past=past, lost=lost, next_inner=next_inner)
-    session.windows = [session.recipe.new_window() for _ in session.cache_rows]
+    session.windows = session.recipe.new_windows()
     session.chunks.clear()
     session.next_chunk = 0
 

@@ -6,9 +6,9 @@ import logging
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from streamgen.cache.placement import CacheWindow, Prelude
+from streamgen.cache.placement import CacheWindow, Placement, Prelude
 from streamgen.cache.reanchored import ReanchoredWindow
 from streamgen.engine.batch import CellsCopied, Level, Row, SlotKey, Started
 from streamgen.engine.collaborators import (
@@ -112,7 +112,7 @@ class Session:
         self.deadlines = Deadlines(
             self.terms.service, opened_s=self.opened_s, frame_s=self.terms.frame_s
         )
-        self.windows = [self.recipe.new_window() for _ in self.cache_rows]
+        self.windows = self.recipe.new_windows()
         self.scenes = [0 for _ in self.cache_rows]
         self.past = PastLatents(sinks=self.recipe.sinks, ring=self.recipe.ring)
         self.room_since_s = self.opened_s
@@ -143,26 +143,12 @@ class Session:
         if self.failure is not None:
             return SessionView(self.id, self.recipe.num_steps, len(self.chunks), 0, ())
         waiting_due_s = self._waiting_due_s()
-        candidates = [
-            Candidate(
-                where=Pass(self.id, chunk.chunk, chunk.next_step),
-                ready_s=chunk.ready_s,
-                num_rows=self._num_rows(chunk.next_step),
-                num_frames=self.recipe.num_frames(chunk.chunk),
-                passes_left=max(1, self.recipe.num_steps - chunk.next_step),
-                due_s=chunk.due_s,
-            )
-            for before, chunk in zip([None, *self.chunks], self.chunks, strict=False)
-            if not chunk.is_busy and self._keeps_order(before, chunk.next_step)
-        ]
-        if self._may_start():
-            candidates.append(self._next_start(waiting_due_s))
         return SessionView(
             session=self.id,
             num_steps=self.recipe.num_steps,
             chunks_in_flight=len(self.chunks),
             waiting_clips=self.starter.waiting_clips,
-            candidates=tuple(candidates),
+            candidates=tuple(self._candidates(waiting_due_s)),
             waiting_due_s=waiting_due_s,
             clip_frames=self.clip_frames,
         )
@@ -171,6 +157,10 @@ class Session:
     def quality(self) -> Quality:
         """What it gets now."""
         return self.rungs[self.rung].quality if self.rungs else Quality(self.recipe.num_steps)
+
+    def starts(self, where: Pass) -> int | None:
+        """The chunk that begins with a planned pass."""
+        return self.next_chunk if where.chunk == self.next_chunk else None
 
     def begin(self, started: Started, now_s: float) -> None:
         """Put the next chunk on the ladder."""
@@ -208,13 +198,23 @@ class Session:
         assert chunk.next_step == where.step, f"{where} is not the chunk's next step"
         assert not chunk.is_busy, f"{where} cannot run while the chunk is under way"
         recipe = self.recipe
-        is_context = where.step == recipe.num_steps
         sides = (False, True) if recipe.has_negative(where.step) else (False,)
         preludes = self._preludes(chunk, where) if where.step == 0 and recipe.has_preludes else []
-        rows = tuple(self._row(chunk, where, is_context, is_negative) for is_negative in sides)
+        frames = recipe.first_frame(chunk.chunk), recipe.num_frames(chunk.chunk)
+        rows: list[Row] = []
+        for is_negative in sides:
+            window = self._window(recipe.cache_row(where.step, is_negative), chunk)
+            placement = window.place(*frames, is_switch=chunk.is_switch)
+            row = self._row(chunk, where, placement, is_negative=is_negative)
+            remembers = window.recalled() if row.is_final and not is_negative else ()
+            rows.append(replace(row, remembers=remembers))
         chunk.next_step += 1
         chunk.is_busy = True
         return (*preludes, *rows)
+
+    def copies_after(self, row: Row) -> tuple[CellsCopied, ...]:
+        """What must be copied once a row has come back."""
+        return ()
 
     def advance(self, where: Pass, now_s: float) -> None:
         """A pass has come back: the chunk may go on, or leaves the ladder after its last pass."""
@@ -238,6 +238,23 @@ class Session:
 
     def key(self, chunk: ChunkOnLadder) -> SlotKey:
         return SlotKey(self.id, chunk.chunk)
+
+    def _candidates(self, waiting_due_s: tuple[float, ...]) -> Iterator[Candidate]:
+        for before, chunk in zip([None, *self.chunks], self.chunks, strict=False):
+            if not chunk.is_busy and self._keeps_order(before, chunk.next_step):
+                yield self._candidate(chunk)
+        if self._may_start() and self._keeps_order(self.chunks[-1] if self.chunks else None, 0):
+            yield self._next_start(waiting_due_s)
+
+    def _candidate(self, chunk: ChunkOnLadder) -> Candidate:
+        return Candidate(
+            where=Pass(self.id, chunk.chunk, chunk.next_step),
+            ready_s=chunk.ready_s,
+            num_rows=self._num_rows(chunk.next_step),
+            num_frames=self.recipe.num_frames(chunk.chunk),
+            passes_left=max(1, self.recipe.num_steps - chunk.next_step),
+            due_s=chunk.due_s,
+        )
 
     def _num_rows(self, step: int) -> int:
         return 1 + self.recipe.has_negative(step)
@@ -285,13 +302,10 @@ class Session:
         return due_s
 
     def _may_start(self) -> bool:
-        if self.rung != self.wanted_rung:
-            return False
-        before = self.chunks[-1] if self.chunks else None
         return (
-            len(self.chunks) < self.recipe.max_chunks(self.depth)
+            self.rung == self.wanted_rung
+            and len(self.chunks) < self.recipe.max_chunks(self.depth)
             and len(self.clips) < self.max_waiting_clips
-            and self._keeps_order(before, 0)
             and self.starter.ready()
         )
 
@@ -335,33 +349,29 @@ class Session:
             recalls=prelude.frames,
         )
 
-    def _row(self, chunk: ChunkOnLadder, where: Pass, is_context: bool, is_negative: bool) -> Row:
+    def _row(
+        self, chunk: ChunkOnLadder, where: Pass, placement: Placement, *, is_negative: bool = False
+    ) -> Row:
         recipe, ladder = self.recipe, self.recipe.ladder
+        is_context = where.step == recipe.num_steps
         if is_context:
             level = recipe.context_level
         elif where.step == 0:
             level = chunk.start_level
         else:
             level = Level(ladder.timesteps[where.step], ladder.sigmas[where.step])
-        index = recipe.cache_row(where.step, is_negative)
-        window, first_frame = self._window(index, chunk), recipe.first_frame(chunk.chunk)
-        placement = window.place(
-            first_frame, recipe.num_frames(chunk.chunk), is_switch=chunk.is_switch
-        )
-        is_final = where.step == recipe.num_passes - 1
         return Row(
             where=where,
             level=level,
             next_sigma=None if is_context else ladder.next_sigma(where.step),
-            cache_row=self.cache_rows[index],
+            cache_row=self.cache_rows[recipe.cache_row(where.step, is_negative)],
             placement=placement,
             prompt=self.negative_prompt if is_negative else chunk.prompt,
             seed=self.seed,
             guidance=recipe.guidance,
             is_context=is_context,
             is_negative=is_negative,
-            is_final=is_final,
+            is_final=where.step == recipe.num_passes - 1,
             effort=recipe.savings.effort(where.step, recipe.num_steps),
-            first_frame=first_frame,
-            remembers=window.recalled() if is_final and not is_negative else (),
+            first_frame=recipe.first_frame(chunk.chunk),
         )

@@ -53,8 +53,10 @@ class SimulatedExecutor:
         batch, done_s, worked_s = self._flying.popleft()
         self._clock.advance_to(done_s)
         finished = {
-            row.key: None
+            part.key: None
             for row in batch.rows
-            if not (row.is_context or row.is_negative) and row.next_sigma is None
+            if not (row.is_context or row.is_negative)
+            for part in row.parts
+            if part.next_sigma is None
         }
         return Completed(batch, finished, worked_s, (batch.timing(worked_s),))

@@ -5,7 +5,7 @@ Legend: B rows, F latent frames, C channels, H W latent height and width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,7 +73,8 @@ class DenoiseSlots:
 
     def inputs(self, rows: Sequence[Row]) -> Tensor:
         """What the model reads for these rows: noisy latents, condition channels behind them."""
-        noisy_BFCHW = torch.stack([self._latents(row) for row in rows])
+        by_row = [[self._latents(part) for part in row.parts] for row in rows]
+        noisy_BFCHW = torch.stack([_joined(parts) for parts in by_row])
         if self._facts.condition_channels == 0:
             return noisy_BFCHW
         return torch.cat([noisy_BFCHW, self._conditions(rows, noisy_BFCHW)], dim=2)
@@ -88,6 +89,13 @@ class DenoiseSlots:
             return {}  # a prelude is over when the cache has been written
         if self._facts.prediction is Prediction.CHANGE:
             predicted_BFCHW = predicted_BFCHW + self._conditions(rows, predicted_BFCHW)
+        finished: dict[SlotKey, Tensor] = {}
+        for chunks, predicted in _by_chunk(rows, predicted_BFCHW):
+            finished |= self._advance(chunks, predicted)
+        return finished
+
+    def _advance(self, rows: Sequence[Row], predicted_BFCHW: Tensor) -> dict[SlotKey, Tensor]:
+        """As `advance`, of rows that are a chunk each."""
         clean_BFCHW, next_BFCHW = self._step(rows, predicted_BFCHW)
         finished: dict[SlotKey, Tensor] = {}
         for index, (row, clean_FCHW) in enumerate(zip(rows, clean_BFCHW, strict=True)):
@@ -147,8 +155,13 @@ class DenoiseSlots:
         frames, _, height, width = like_BFCHW.shape[1:]
         shape = (frames, self._facts.condition_channels, height, width)
         zeros_FCHW = like_BFCHW.new_zeros(()).expand(shape)
-        conditions = [self._condition(row) for row in rows]
-        return torch.stack([zeros_FCHW if one is None else one for one in conditions])
+        by_row: list[Tensor] = []
+        for row in rows:
+            parts = [(self._condition(part), part.chunk_frames) for part in row.parts]
+            by_row.append(
+                _joined([zeros_FCHW[:size] if one is None else one for one, size in parts])
+            )
+        return torch.stack(by_row)
 
     def _step(self, rows: Sequence[Row], predicted_BFCHW: Tensor) -> tuple[Tensor, Tensor | None]:
         """Clean latents of all rows, and those of the next levels where one operation makes both;
@@ -226,3 +239,23 @@ class DenoiseSlots:
         sigma_B = torch.tensor([row.next_sigma]).to(clean_FCHW.device, non_blocking=True)
         noise_1FCHW = noise_FCHW.to(clean_FCHW.device, non_blocking=True)[None]
         return add_noise(clean_FCHW[None], noise_1FCHW, sigma_B)[0]
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Chunks behind one another, [F, ...]."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _by_chunk(
+    rows: Sequence[Row], predicted_BFCHW: Tensor
+) -> Iterator[tuple[Sequence[Row], Tensor]]:
+    """A prediction for every chunk of these rows, stacked with those of as many latent frames."""
+    if not any(row.younger for row in rows):
+        yield rows, predicted_BFCHW
+        return
+    parts = [part for row in rows for part in row.parts]
+    sizes = [part.chunk_frames for part in parts]
+    predicted = predicted_BFCHW.flatten(0, 1).split(sizes)
+    for size in sorted(set(sizes)):
+        own = [index for index, one in enumerate(sizes) if one == size]
+        yield [parts[index] for index in own], torch.stack([predicted[index] for index in own])

@@ -5,6 +5,7 @@ Legend: B rows, F latent frames, C channels, H W latent height and width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from streamgen.engine.forward import AsWritten, ForwardRunner, StageInputs
 from streamgen.engine.prompts import PromptBank
 from streamgen.models.base import CausalDiT, Conditioning
 from streamgen.models.wan.lora import LoraSet
+from streamgen.types import PromptId
 
 NUM_CONDITIONS = 64  # kept; more than any ladder has, few enough for the noise levels of video
 
@@ -49,7 +51,7 @@ class Stage:
         self._loras = loras
         self._runner = runner or AsWritten()
         self._residuals = residuals
-        self._conditions: Recent[tuple[tuple[float, int], ...], Conditioning]
+        self._conditions: Recent[tuple[tuple[float, ...], ...], Conditioning]
         self._conditions = Recent(NUM_CONDITIONS)
 
     def forward(self, rows: Sequence[Row], incoming: Tensor) -> Tensor:
@@ -104,11 +106,24 @@ class Stage:
 
     def _condition(self, rows: Sequence[Row]) -> Conditioning:
         """The time embedding of a ladder's few timesteps is computed once and kept."""
-        key = tuple((row.level.timestep, row.num_frames) for row in rows)
-        text = self.prompts.gather([row.prompt for row in rows])
-        known = self._conditions.get(key)
+        timesteps = tuple(
+            tuple(part.level.timestep for part in row.parts for _ in range(part.chunk_frames))
+            for row in rows
+        )
+        text = self.prompts.gather(_prompts(rows))
+        known = self._conditions.get(timesteps)
         if known is None:
-            timesteps_BF = torch.tensor([[row.level.timestep] * row.num_frames for row in rows])
+            timesteps_BF = torch.tensor(timesteps)
             known = self.model.condition(timesteps_BF.to(self._device, non_blocking=True), ())
-            self._conditions.put(key, known)
+            self._conditions.put(timesteps, known)
         return replace(known, text=text)
+
+
+def _prompts(rows: Sequence[Row]) -> list[PromptId]:
+    """The prompt of each row; where chunks of one row follow different ones, of each of as many
+    equal parts of every row as it takes."""
+    if all(part.prompt == row.prompt for row in rows for part in row.younger):
+        return [row.prompt for row in rows]
+    parts = [part for row in rows for part in row.parts]
+    size = math.gcd(*(part.chunk_frames for part in parts))
+    return [part.prompt for part in parts for _ in range(part.chunk_frames // size)]

@@ -47,7 +47,11 @@ class DiTFacts:
 
 @dataclass(frozen=True, slots=True)
 class TextKV:
-    """Keys and values of the prompt, for one block: [B, M, N, E] each."""
+    """Keys and values of the prompt, for one block: [B, M, N, E] each.
+
+    B is the number of rows, or a multiple of it: each equal part of a row's frames then has a
+    prompt of its own.
+    """
 
     k_BMNE: Tensor
     v_BMNE: Tensor

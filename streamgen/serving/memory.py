@@ -70,11 +70,10 @@ def memory_of(
     kind = KVFormat(config.cache.dtype)
     kv_heads = 2 * parts.dit.num_blocks * num_rows * num_cells * frame_tokens * parts.dit.num_heads
     num_prompts = NUM_KEPT_PROMPTS * sessions + NUM_READY_PROMPTS + recipe.guidance.is_active
-    batch_rows = recipe.max_in_flight * recipe.max_pass_rows * sessions
-    frames = max(recipe.chunk_frames, recipe.first_chunk_frames)
+    batch_rows = recipe.rows_in_flight * recipe.max_pass_rows * sessions
     work = dit_work_bytes(
         parts.dit,
-        new_tokens=batch_rows * frames * frame_tokens,
+        new_tokens=batch_rows * recipe.row_frames * frame_tokens,
         read_tokens=batch_rows * num_cells * frame_tokens,
         rotates_late=config.cache.positions == "window",
         reads_codes=kind is not KVFormat.FULL,
@@ -192,7 +191,8 @@ def _ladders(config: StreamConfig) -> Iterator[list[Change]]:
         yield [Change(("wan.codec=taehv",), lambda c: _with_wan(c, codec="taehv"))]
     if config.speed.linears == "full" and not wan.loras:
         yield [Change(("speed.linears=int8",), _with_small_linears)]
-    rings = range(config.cache.ring - chunk, chunk, -chunk)
+    window = len(config.denoise.timesteps) if config.cache.mode == "joint" else 2
+    rings = range(config.cache.ring - chunk, (window - 1) * chunk, -chunk)
     if rings:
         yield [Change((f"cache.ring={ring}",), _ring(ring)) for ring in rings]
     yield [_picture_change(config, share) for share in SMALLER_SHARES]

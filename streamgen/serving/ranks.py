@@ -16,7 +16,7 @@ from streamgen.clock import MonotonicClock
 from streamgen.diffusion.noise import NoiseSource
 from streamgen.engine.pipeline import PipelinedExecutor
 from streamgen.engine.rank import RankStage, run_batches
-from streamgen.engine.recipe import Recipe
+from streamgen.engine.recipe import CacheMode, Recipe
 from streamgen.engine.slots import DenoiseSlots
 from streamgen.errors import ConfigError, RankLostError
 from streamgen.ops.backend import Backend, choose_backend
@@ -103,6 +103,11 @@ class Ranks:
             raise ConfigError(
                 "adaptive sinks are chosen where their blocks are and cannot be divided by steps; "
                 'divide by layers or set cache.sink_kind = "fixed"'
+            )
+        if len(layout.groups) > 1 and plan.recipe.mode is CacheMode.JOINT:
+            raise ConfigError(
+                'cache.mode = "joint" takes all steps in one forward, which cannot be divided by '
+                "steps; divide by layers"
             )
         speed = plan.config.speed
         if speed.saves_work:

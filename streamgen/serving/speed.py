@@ -86,8 +86,8 @@ def make_residuals(
 def attention_shape(recipe: Recipe, facts: DiTFacts, grid: TokenGrid) -> AttentionShape:
     """Of a full window, with the rows that one session has in a forward."""
     return AttentionShape(
-        rows=recipe.max_in_flight,
-        query_tokens=recipe.chunk_frames * grid.num_tokens,
+        rows=recipe.rows_in_flight,
+        query_tokens=recipe.row_frames * grid.num_tokens,
         key_tokens=(recipe.sinks + recipe.ring) * grid.num_tokens,
         num_heads=facts.num_heads,
         head_dim=facts.head_dim,

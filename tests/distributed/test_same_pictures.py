@@ -77,6 +77,14 @@ CASES = [
         small_recipe(steps=2, mode=CacheMode.CLEAN, cache=CachePolicy(on_switch=Recache())),
     ),
     Case("steps", 2, small_recipe(steps=2, mode=CacheMode.RECOMPUTE)),
+    Case(
+        "layers",
+        2,
+        small_recipe(
+            steps=2, mode=CacheMode.JOINT, ring=4, positions=Positions.WINDOW, chunk_frames=2
+        ),
+        Positions.WINDOW,
+    ),
 ]
 
 

@@ -80,7 +80,10 @@ class Projections(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention and FFN, modulated per latent frame; text cross-attention between them."""
+    """Self-attention and FFN, modulated per latent frame; text cross-attention between them.
+
+    A text has a row for each row of tokens, or for each of as many equal parts of them.
+    """
 
     def __init__(self, config: WanConfig) -> None:
         super().__init__()
@@ -109,8 +112,9 @@ class Block(nn.Module):
         y_BLNE = self._attend(attended, kv)
         x_BLD = operations.gated_residual(x_BLD, self.self_attn.o(y_BLNE.flatten(2)), attn_gate)
         q_BLNE = self.cross_attn.query(self.norm3(x_BLD))
+        q_BLNE = q_BLNE.reshape(text.k_BMNE.shape[0], -1, *q_BLNE.shape[2:])
         y_BLNE = operations.attention(q_BLNE, text.k_BMNE, text.v_BMNE)
-        x_BLD = x_BLD + self.cross_attn.o(y_BLNE.flatten(2))
+        x_BLD = x_BLD + self.cross_attn.o(y_BLNE.reshape(x_BLD.shape))
         y_BLD = self.ffn(operations.norm_modulate(x_BLD, ffn_shift, ffn_scale, self.eps))
         return operations.gated_residual(x_BLD, y_BLD, ffn_gate)
 

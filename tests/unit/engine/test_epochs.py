@@ -41,9 +41,9 @@ def drain(rig: SmallEngine, session: object, limit: int = 400) -> None:
     raise AssertionError("not done")
 
 
-@pytest.mark.parametrize("mode", [CacheMode.CLEAN, CacheMode.PER_STEP])
+@pytest.mark.parametrize("mode", [CacheMode.CLEAN, CacheMode.PER_STEP, CacheMode.JOINT])
 def test_a_session_goes_down_and_up_and_draws_every_chunk(mode: CacheMode) -> None:
-    rig = SmallEngine(StreamBatch(), num_rows=8)
+    rig = SmallEngine(StreamBatch(), num_rows=8, positions=small_recipe(mode=mode).positions)
     session, decoder = opened(rig, mode)
     seen: set[tuple[int, int]] = set()
     for wanted in (1, 2, 0):

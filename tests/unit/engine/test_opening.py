@@ -47,14 +47,14 @@ def test_what_is_given_comes_out_and_what_follows_does_not_depend_on_the_schedul
     outcomes: list[Tensor] = []
     policies: tuple[Policy, ...] = (StreamBatch(), Sequential())
     for policy in policies:
-        rig = SmallEngine(policy)
+        rig = SmallEngine(policy, positions=recipe.positions)
         stream = open_with(rig, recipe, opening)
         neighbour = rig.open(recipe, seed=9, max_chunks=3)
         rig.finish(stream, neighbour)
         outcomes.append(torch.cat(stream.latents))
     torch.testing.assert_close(outcomes[0], outcomes[1], atol=1e-5, rtol=0)
     assert torch.equal(outcomes[0][:num_given], opening.latents_FCHW)
-    rig = SmallEngine(StreamBatch())
+    rig = SmallEngine(StreamBatch(), positions=recipe.positions)
     unopened = rig.open(recipe.opening_with(num_given), seed=3, max_chunks=NUM_CHUNKS)
     rig.finish(unopened)
     following = torch.cat(unopened.latents)[num_given:]

@@ -21,6 +21,7 @@ from streamgen.cache.window import Positions
 from streamgen.diffusion.guidance import Guidance, GuidanceMode
 from streamgen.engine.recipe import CacheMode, Recipe
 from streamgen.scheduling.policy import Policy, Sequential, StreamBatch
+from streamgen.scheduling.slo import SloAware
 from tests.small_engine import (
     SmallEngine,
     Stream,
@@ -139,7 +140,12 @@ def evenings(draw) -> tuple[Person, list[Person], Positions]:
 
 
 @settings(max_examples=20)
-@given(evenings(), sampled_from([StreamBatch(), Sequential()]), integers(2, 12), integers(0, 6))
+@given(
+    evenings(),
+    sampled_from([StreamBatch(), Sequential(), SloAware()]),
+    integers(2, 12),
+    integers(0, 6),
+)
 def test_the_picture_does_not_depend_on_the_schedule(
     evening: tuple[Person, list[Person], Positions],
     policy: Policy,

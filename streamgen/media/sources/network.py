@@ -11,13 +11,15 @@ import logging
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
-from typing import IO, cast
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from typing import IO, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError, ProtocolNotFoundError
+from av.error import ExitError, FFmpegError, ProtocolNotFoundError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -30,6 +32,7 @@ from streamgen.types import PictureSize, Pixels
 logger = logging.getLogger(__name__)
 
 OPEN_TIMEOUT_S = 8.0  # a server that has not answered by then is not there
+LISTEN_TIMEOUT_S = 60.0  # that a person has to start the sender
 READ_TIMEOUT_S = 5.0  # a stream that is silent for so long is lost
 MAX_GAP_S = 3.0  # between a picture of a segment and its moment; more begins the count anew
 SECURED = "tcp,tls,crypto,udp,rtp,srtp"  # what other protocols stand on
@@ -45,6 +48,8 @@ WHITELISTS = {
     "tcp": "tcp",
 }
 """The schemes that -i takes, and what FFmpeg may use to follow each."""
+
+T = TypeVar("T")
 
 _LISTEN = re.compile(r"[?&]listen(=1)?\b")
 _FILM_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "gif"})
@@ -107,9 +112,18 @@ class NetworkStream:
         if scheme.startswith("rtmp") and _LISTEN.search(address):
             address = _LISTEN.sub("", address)
             options["listen"] = "1"
-        timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
+        timeout = (LISTEN_TIMEOUT_S if "listen" in options else OPEN_TIMEOUT_S, READ_TIMEOUT_S)
         try:
-            return av.open(address, mode="r", options=options, timeout=timeout)
+            return _beside(lambda: av.open(address, mode="r", options=options, timeout=timeout))
+        except ExitError as error:  # which is what FFmpeg calls the end of its patience
+            if "listen" in options:
+                raise SourceError(
+                    f"nobody sent pictures to {self._shown} within {LISTEN_TIMEOUT_S:g} s; start "
+                    f"the sender after this"
+                ) from error
+            raise SourceError(
+                f"{self._shown} does not answer within {OPEN_TIMEOUT_S:g} s; check the address"
+            ) from error
         except ProtocolNotFoundError as error:
             if scheme != "srt":
                 raise SourceError(
@@ -129,11 +143,13 @@ class NetworkStream:
         command = [program, "-v", "error", "-nostdin", "-fflags", "nobuffer", "-i", address]
         command += ["-map", "0:v:0", "-c", "copy", "-f", "mpegts", "pipe:1"]
         self._program = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            bufsize=0,  # what has come is read at once, and not when a buffer is full
+        )  # fmt: skip
         assert self._program.stdout is not None
+        pipe = cast(IO[bytes], self._program.stdout)
         try:
-            return av.open(cast(IO[bytes], self._program.stdout), mode="r", format="mpegts")
+            return _beside(lambda: av.open(pipe, mode="r", format="mpegts"))
         except (FFmpegError, OSError, ValueError) as error:
             told = self._end_program()
             raise (SourceError(told) if told else self._unreachable(error)) from error
@@ -184,6 +200,26 @@ class NetworkStream:
         return SourceError(
             f"cannot open {self._shown}: {reason}; does it play with: ffplay '{self._shown}'?"
         )
+
+
+def _beside(work: Callable[[], T]) -> T:
+    """The result of `work`, which may block for long inside FFmpeg, from a thread of its own.
+
+    An interruption of the thread that waits counts at once; the other one then dies with the
+    program.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # whoever waits decides what it means
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="network-opening", daemon=True).start()
+    while not future.done():
+        wait([future], timeout=0.5)  # on Windows a wait without an end is not interrupted
+    return future.result()
 
 
 class UrlContent:

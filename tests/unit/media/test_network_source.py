@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import http.server
 import itertools
 import socket
@@ -15,6 +16,7 @@ import pytest
 from streamgen.clock import MonotonicClock, SimulatedClock
 from streamgen.errors import SourceError
 from streamgen.media.opening import open_source
+from streamgen.media.sources import network
 from streamgen.media.sources.network import NetworkStream, without_password
 from streamgen.types import PictureSize
 from tests.media_files import grey, grey_ramp, number_of, write_video
@@ -102,6 +104,47 @@ def test_what_does_not_answer_is_told_in_one_line_without_the_password(server: s
             assert "\n" not in str(caught.value)
     with pytest.raises(SourceError, match="cannot open"):
         open_source(f"{server}/none.mp4", clock=SimulatedClock(), size=SIZE)
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """It accepts connections, and that is all."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def test_who_accepts_and_says_nothing_is_told_in_one_line(
+    silent: socket.socket, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(network, "OPEN_TIMEOUT_S", 0.5)
+    with pytest.raises(SourceError, match=r"does not answer within 0\.5 s; check the address$"):
+        NetworkStream(f"tcp://127.0.0.1:{silent.getsockname()[1]}", clock=MonotonicClock())
+
+
+def test_nobody_who_sends_is_told_to_whoever_listens(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(network, "LISTEN_TIMEOUT_S", 0.5)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+    with pytest.raises(SourceError, match=r"nobody sent pictures to .* within 0\.5 s; start"):
+        NetworkStream(f"rtmp://127.0.0.1:{port}/live/x?listen", clock=MonotonicClock())
+
+
+def test_an_interruption_counts_while_nobody_answers(silent: socket.socket):
+    """And not when FFmpeg has lost its patience."""
+    has_ended = threading.Event()
+
+    def interrupt() -> None:
+        connection, _ = silent.accept()
+        with connection:
+            _thread.interrupt_main()
+            has_ended.wait()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        NetworkStream(f"tcp://127.0.0.1:{silent.getsockname()[1]}", clock=MonotonicClock())
+    assert "network-opening" in [thread.name for thread in threading.enumerate()]
+    has_ended.set()
 
 
 def test_passwords_in_addresses_are_not_shown():

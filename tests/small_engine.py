@@ -225,6 +225,7 @@ class SmallEngine:
         runner: ForwardRunner | None = None,
         kind: KVFormat = KVFormat.FULL,
         residual_tokens: int = 0,
+        num_past: tuple[int, ...] | None = None,
     ) -> None:
         """`cache` and `sinks_and_ring` are those of all recipes, where the cache must know them."""
         self.model = model or small_dit()
@@ -252,6 +253,7 @@ class SmallEngine:
             moves_sinks=cache is not None and cache.moves_sinks,
             adaptive=adaptive,
             kind=kind,
+            num_past=num_past,
         )
         residuals = Residuals(
             num_rows=num_rows,

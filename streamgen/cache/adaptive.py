@@ -19,6 +19,8 @@ N heads, E head dim, K sinks.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
@@ -70,7 +72,8 @@ class AdaptiveSinks:
         self, cells: LayerCells, target: Target, k_BLNE: Tensor, v_BLNE: Tensor
     ) -> Tensor:
         """a_i of the module's head, [B, K], of the chunk's first frame."""
-        stored = cells.first_cells(target.rows_B1, self._sinks)
+        sinks_1K = torch.arange(self._sinks, device=target.cells_BF.device)[None]
+        stored = cells.gathered(replace(target, cells_BF=sinks_1K))
         num_tokens = stored[0].shape[2]
         keys_BK, values_BK = (
             functional.cosine_similarity(

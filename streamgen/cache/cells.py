@@ -21,10 +21,12 @@ from streamgen.ops.qkv import QKNorms, Ring, write
 from streamgen.ops.quantise import KVFormat
 from streamgen.ops.rope import RopeTable
 
+ALL_HEADS = slice(None)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the rows of a batch write."""
+    """Cells of the rows of a batch, for each row as many."""
 
     rows_B1: Tensor
     cells_BF: Tensor
@@ -53,16 +55,18 @@ class LayerCells(Protocol):
         """`streamgen.ops.qkv.norm_rotate_write` into these cells; returns q, BLNE."""
         ...
 
-    def keys(self, rows: slice, num_cells: int, table: RopeTable | None) -> Tensor:
+    def keys(
+        self, rows: slice, num_cells: int, table: RopeTable | None, heads: slice = ALL_HEADS
+    ) -> Tensor:
         """Keys of the first cells of neighbouring rows, rotated by `table` if given, BMNE."""
         ...
 
-    def values(self, rows: slice, num_cells: int) -> Tensor:
+    def values(self, rows: slice, num_cells: int, heads: slice = ALL_HEADS) -> Tensor:
         """As `keys`."""
         ...
 
-    def first_cells(self, rows_B1: Tensor, num_cells: int) -> tuple[Tensor, Tensor]:
-        """Keys and values, as they are stored, of the first cells of any rows, BGSNE each."""
+    def gathered(self, target: Target, heads: slice = ALL_HEADS) -> tuple[Tensor, Tensor]:
+        """Keys and values, as they are stored, of any cells of any rows, copied, BGSNE each."""
         ...
 
 
@@ -95,19 +99,18 @@ class FullCells:
             q_BLD, k_BLD, v_BLD, norms, table, ring, rotates_keys
         )
 
-    def keys(self, rows: slice, num_cells: int, table: RopeTable | None) -> Tensor:
-        k_BMNE = self._keys_RGSNE[rows, :num_cells].flatten(1, 2)
+    def keys(
+        self, rows: slice, num_cells: int, table: RopeTable | None, heads: slice = ALL_HEADS
+    ) -> Tensor:
+        k_BMNE = self._keys_RGSNE[rows, :num_cells, :, heads].flatten(1, 2)
         return k_BMNE if table is None else self._operations.rotate(k_BMNE, table)
 
-    def values(self, rows: slice, num_cells: int) -> Tensor:
-        return self._values_RGSNE[rows, :num_cells].flatten(1, 2)
+    def values(self, rows: slice, num_cells: int, heads: slice = ALL_HEADS) -> Tensor:
+        return self._values_RGSNE[rows, :num_cells, :, heads].flatten(1, 2)
 
-    def first_cells(self, rows_B1: Tensor, num_cells: int) -> tuple[Tensor, Tensor]:
-        rows_B = rows_B1[:, 0]
-        return (
-            self._keys_RGSNE[:, :num_cells][rows_B],
-            self._values_RGSNE[:, :num_cells][rows_B],
-        )
+    def gathered(self, target: Target, heads: slice = ALL_HEADS) -> tuple[Tensor, Tensor]:
+        where = (target.rows_B1, target.cells_BF)
+        return self._keys_RGSNE[..., heads, :][where], self._values_RGSNE[..., heads, :][where]
 
     def _ring(self, target: Target) -> Ring:
         return Ring(self._keys_RGSNE, self._values_RGSNE, target.rows_B1, target.cells_BF)
@@ -171,24 +174,28 @@ class QuantisedCells:
         self.write(target, chunk.keys_RGSNE.flatten(1, 2), chunk.values_RGSNE.flatten(1, 2))
         return q_BLNE
 
-    def keys(self, rows: slice, num_cells: int, table: RopeTable | None) -> Tensor:
-        return self._read(0, rows, num_cells, table)
+    def keys(
+        self, rows: slice, num_cells: int, table: RopeTable | None, heads: slice = ALL_HEADS
+    ) -> Tensor:
+        return self._read(0, rows, num_cells, table, heads)
 
-    def values(self, rows: slice, num_cells: int) -> Tensor:
-        return self._read(1, rows, num_cells, None)
+    def values(self, rows: slice, num_cells: int, heads: slice = ALL_HEADS) -> Tensor:
+        return self._read(1, rows, num_cells, None, heads)
 
-    def first_cells(self, rows_B1: Tensor, num_cells: int) -> tuple[Tensor, Tensor]:
-        rows_B = rows_B1[:, 0]
+    def gathered(self, target: Target, heads: slice = ALL_HEADS) -> tuple[Tensor, Tensor]:
+        where = (target.rows_B1, target.cells_BF)
         keys, values = (
-            decoded(codes[:, :num_cells][rows_B], scales[:, :num_cells][rows_B], self._kind,
+            decoded(codes[..., heads, :][where], scales[..., heads][where], self._kind,
                     self._dtype, self._operations)
             for codes, scales in zip(self._codes, self._scales, strict=True)
         )  # fmt: skip
         return keys, values
 
-    def _read(self, which: int, rows: slice, num_cells: int, table: RopeTable | None) -> Tensor:
-        codes_BMNC = self._codes[which][rows, :num_cells].flatten(1, 2)
-        scale_BMN = self._scales[which][rows, :num_cells].flatten(1, 2)
+    def _read(
+        self, which: int, rows: slice, num_cells: int, table: RopeTable | None, heads: slice
+    ) -> Tensor:
+        codes_BMNC = self._codes[which][rows, :num_cells, :, heads].flatten(1, 2)
+        scale_BMN = self._scales[which][rows, :num_cells, :, heads].flatten(1, 2)
         codes_BMNC = codes_BMNC.view(self._kind.storage)
         return self._operations.dequantise_rotate(
             codes_BMNC, scale_BMN, self._kind, self._dtype, table

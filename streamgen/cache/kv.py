@@ -29,6 +29,7 @@ from streamgen.cache.cells import (
     encoded,
 )
 from streamgen.cache.edits import apply_edit, move_cells
+from streamgen.cache.heads import HeadMeter
 from streamgen.cache.placement import CellsMoved, Edit, Placement, Positions, QuerySpan
 from streamgen.cache.recent import Recent
 from streamgen.ops.modulation import rms_norm
@@ -100,10 +101,15 @@ class KVCache:
         moves_sinks: bool = False,
         adaptive: AdaptiveSinks | None = None,
         kind: KVFormat = KVFormat.FULL,
+        num_past: Sequence[int] | None = None,
+        meter: HeadMeter | None = None,
     ) -> None:
         """Keys are stored rotated where their positions never change: absolute ones, unless
         `moves_sinks` says that sinks get others in time. Else they are rotated when read. `kind`
-        says in how many bits; `dtype` is the model's in any case."""
+        says in how many bits; `dtype` is the model's in any case. The first `num_past` heads of
+        each layer see the window, the others their own chunk; None: all see the window. `meter`
+        watches all attention, for calibration.
+        """
         self.shape = shape
         self._positions = positions
         self._rotates_late = moves_sinks or positions is Positions.WINDOW
@@ -114,6 +120,9 @@ class KVCache:
         self._plans = Recent(NUM_PLANS)
         sizes = (shape.num_rows, shape.num_cells, shape.grid.num_tokens)
         self._kind = kind
+        assert num_past is None or len(num_past) == shape.num_layers
+        self._num_past = num_past
+        self._meter = meter
         self._dtype = dtype
         is_full = kind is KVFormat.FULL
         heads = (shape.num_layers, 2, *sizes, shape.num_heads)
@@ -161,6 +170,8 @@ class KVCache:
             rotates_late=self._rotates_late,
             operations=self._operations,
             choose=choose,
+            num_past=None if self._num_past is None else self._num_past[index],
+            observe=None if self._meter is None else partial(self._meter.observe, index),
         )
 
     def _cells(self, index: int) -> LayerCells:
@@ -281,14 +292,19 @@ class CachedAttention:
         rotates_late: bool,
         operations: Operations,
         choose: Choose | None,
+        num_past: int | None,
+        observe: Callable[[Tensor, Tensor, Tensor], None] | None,
     ) -> None:
-        """`choose` says where to write; None: where the plan says."""
+        """`choose` says where to write; None: where the plan says. The first `num_past` heads see
+        the window, the others their own chunk; None: all see the window."""
         self._cells = cells
         self._target = Target(plan.rows_B1, plan.cells_BF)
         self._plan = plan
         self._rotates_late = rotates_late
         self._operations = operations
         self._choose = choose
+        self._num_past = cells.num_heads if num_past is None else num_past
+        self._observe = observe
 
     def attend(self, q_BLNE: Tensor, k_BLNE: Tensor, v_BLNE: Tensor) -> Tensor:
         rotate, table = self._operations.rotate, self._plan.query_table
@@ -298,7 +314,7 @@ class CachedAttention:
         if self._choose is not None:
             target = replace(target, cells_BF=self._choose(self._cells, target, k_BLNE, v_BLNE))
         self._cells.write(target, k_BLNE, v_BLNE)
-        return self._attend_window(rotate(q_BLNE, table))
+        return self._attend(rotate(q_BLNE, table), target)
 
     def attend_projected(
         self, q_BLD: Tensor, k_BLD: Tensor, v_BLD: Tensor, norms: QKNorms
@@ -312,7 +328,33 @@ class CachedAttention:
             self._target, q_BLD, k_BLD, v_BLD, norms, self._plan.query_table,
             not self._rotates_late,
         )  # fmt: skip
-        return self._attend_window(q_BLNE)
+        return self._attend(q_BLNE, self._target)
+
+    def _attend(self, q_BLNE: Tensor, target: Target) -> Tensor:
+        """Attention of rotated queries, each head on what it sees."""
+        num_past = self._num_past
+        if num_past == self._cells.num_heads:
+            return self._attend_window(q_BLNE)
+        own_BLNE = self._attend_chunk(q_BLNE[:, :, num_past:], target)
+        if num_past == 0:
+            return own_BLNE
+        return torch.cat([self._attend_window(q_BLNE[:, :, :num_past]), own_BLNE], dim=2)
+
+    def _attend_chunk(self, q_BLNE: Tensor, target: Target) -> Tensor:
+        """Attention of the last heads on the chunk itself; on their own span where there are
+        several in one placement."""
+        k_BFSNE, v_BFSNE = self._cells.gathered(target, slice(self._num_past, None))
+        k_BLNE, v_BLNE = k_BFSNE.flatten(1, 2), v_BFSNE.flatten(1, 2)
+        if self._rotates_late:
+            k_BLNE = self._operations.rotate(k_BLNE, self._plan.query_table)
+        attention, num_tokens = self._operations.attention, k_BFSNE.shape[2]
+        runs: list[Tensor] = []
+        for run in self._plan.runs:
+            sizes = [span.num_frames * num_tokens for span in run.spans] or q_BLNE.shape[1]
+            parts = zip(*(x[run.batch].split(sizes, 1) for x in (q_BLNE, k_BLNE, v_BLNE)),
+                        strict=True)  # fmt: skip
+            runs += [torch.cat([attention(q, k, v) for q, k, v in parts], dim=1)]
+        return torch.cat(runs)
 
     def _attend_window(self, q_BLNE: Tensor) -> Tensor:
         """Attention of rotated queries on what their rows hold."""
@@ -320,8 +362,11 @@ class CachedAttention:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _attend_run(self, q_BLNE: Tensor, run: Run) -> Tensor:
-        k_BMNE = self._cells.keys(run.rows, run.num_cells, run.key_table)
-        v_BMNE = self._cells.values(run.rows, run.num_cells)
+        heads = slice(0, self._num_past)
+        k_BMNE = self._cells.keys(run.rows, run.num_cells, run.key_table, heads)
+        v_BMNE = self._cells.values(run.rows, run.num_cells, heads)
+        if self._observe is not None:
+            self._observe(q_BLNE, k_BMNE, self._plan.cells_BF[run.batch])
         attention = self._operations.attention
         if not run.spans:
             return attention(q_BLNE, k_BMNE, v_BMNE)

@@ -38,7 +38,7 @@ def check_speed(speed: SpeedConfig, *, cache_mode: str, num_steps: int) -> None:
         raise wrong(
             "speed.clean_share",
             speed.clean_share,
-            f'has no effect with cache.mode = "{cache_mode}", which has no clean pass',
+            f'reduces the clean pass of cache.mode = "clean" and it is "{cache_mode}"',
             "set it to 1",
         )
     steps, blocks = list(speed.reuse_steps), list(speed.reuse_blocks)
@@ -63,12 +63,11 @@ def check_speed(speed: SpeedConfig, *, cache_mode: str, num_steps: int) -> None:
         raise wrong(
             "speed.reuse_blocks", blocks, "must be a first block and a last one", "use [1, 4]"
         )
-    if cache_mode == "per_step":
+    if cache_mode in ("per_step", "joint"):
         raise wrong(
             "speed.reuse_steps",
             steps,
-            'would leave keys unwritten with cache.mode = "per_step", where every step has a '
-            "cache of its own",
+            f'needs a cache row that one chunk has to itself and cache.mode is "{cache_mode}"',
             'leave it out or set cache.mode = "clean"',
         )
 

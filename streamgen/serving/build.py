@@ -65,6 +65,7 @@ from streamgen.serving.speed import (
     attention_shape,
     make_residuals,
     savings_of,
+    settle_heads,
     settle_model,
     settle_operations,
     settle_runner,
@@ -234,6 +235,7 @@ def _local_executor(
 ) -> tuple[Backend, LocalExecutor]:
     """The whole model in this process, on the fastest operations that there are for it."""
     facts, speed = bundle.dit.facts, config.speed
+    num_past = settle_heads(bundle, speed.heads, config.family)
     settle_model(bundle, backend.device, linears=speed.linears, compiles=speed.compile)
     records = speed.graphs == "auto" and recipe.cache.sink_threshold is None  # these count calls
     backend = replace(
@@ -244,7 +246,8 @@ def _local_executor(
     )
     bundle.dit.use(backend.operations)
     kind = KVFormat(config.cache.dtype)
-    cache = make_cache(facts, recipe, backend, grid, num_rows, range(facts.num_blocks), kind)
+    blocks = range(facts.num_blocks)
+    cache = make_cache(facts, recipe, backend, grid, num_rows, blocks, kind, num_past)
     stage = Stage(
         bundle.dit,
         cache,

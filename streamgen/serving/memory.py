@@ -71,6 +71,7 @@ def memory_of(
     kv_heads = 2 * parts.dit.num_blocks * num_rows * num_cells * frame_tokens * parts.dit.num_heads
     num_prompts = NUM_KEPT_PROMPTS * sessions + NUM_READY_PROMPTS + recipe.guidance.is_active
     batch_rows = recipe.rows_in_flight * recipe.max_pass_rows * sessions
+    kept_numbers = recipe.chunk_frames * frame_tokens * parts.dit.dim
     work = dit_work_bytes(
         parts.dit,
         new_tokens=batch_rows * recipe.row_frames * frame_tokens,
@@ -87,6 +88,7 @@ def memory_of(
         ("weights", dit_bytes(parts.dit, item_bytes=item_bytes, has_small_linears=is_small)),
         ("LoRAs", parts.lora_bytes and parts.lora_bytes + dit_params(parts.dit) * item_bytes),
         ("KV cache", kv_heads * kind.bytes_a_head(parts.dit.head_dim, item_bytes)),
+        ("kept sums", bool(config.speed.reuse_steps) * num_rows * kept_numbers * item_bytes),
         ("prompts", num_prompts * prompt_numbers(parts.dit) * item_bytes),
         ("codec", (codec_params + sessions * codec_state) * item_bytes),
         ("text encoder", text_bytes),

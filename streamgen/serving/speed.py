@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -18,7 +19,9 @@ from streamgen.engine.recipe import Recipe
 from streamgen.errors import ConfigError
 from streamgen.models.base import DiTFacts
 from streamgen.models.bundle import ModelBundle
+from streamgen.models.heads import order_heads, read_heads
 from streamgen.models.quantised import Linears, quantise_linears
+from streamgen.models.tiny.header import PACKAGE_HEADS
 from streamgen.ops.attention_backends import AttentionShape, try_attentions
 from streamgen.ops.backend import Backend, check_fp8
 from streamgen.ops.operations import Operations
@@ -51,6 +54,35 @@ def settle_model(
         compile_blocks(bundle.dit)
         if hasattr(bundle.codec, "decoder"):
             compile_decoder(bundle.codec)
+
+
+def settle_heads(bundle: ModelBundle, named: str, family: str) -> tuple[int, ...] | None:
+    """Put the DiT's heads in the order of a file ("package": the one beside the tiny weights), and
+    say how many of each block see the past; None if no file is named.
+
+    Raises CheckpointError for a file of another model, ConfigError where LoRAs are merged: they
+    name channels in the order of the checkpoint.
+    """
+    if not named:
+        return None
+    if bundle.loras is not None:
+        raise ConfigError(
+            'speed.heads puts heads in another order than LoRAs know; set it to "" or take the '
+            "LoRAs away"
+        )
+    if named == "package" and family != "tiny":
+        raise ConfigError(
+            f'speed.heads = "package" is of the tiny model, family is "{family}"; name a file of '
+            f"scripts/calibrate_heads.py"
+        )
+    path = PACKAGE_HEADS if named == "package" else Path(named).expanduser()
+    heads = read_heads(path, bundle.dit.facts)
+    order_heads(bundle.dit, heads)
+    count = sum(len(block) for block in heads.by_block)
+    logger.info(
+        "heads: %d of %d see their own chunk only", count, heads.num_heads * len(heads.by_block)
+    )
+    return heads.num_past
 
 
 def savings_of(speed: SpeedConfig, num_blocks: int) -> Savings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,7 @@ def make_cache(
     num_rows: int,
     blocks: range,
     kind: KVFormat,
+    num_past: Sequence[int] | None = None,
 ) -> KVCache:
     """ConfigError for a format that the hardware does not know, CapacityError if it is full."""
     if kind is KVFormat.FP8:
@@ -97,6 +99,7 @@ def make_cache(
             moves_sinks=recipe.cache.moves_sinks,
             adaptive=_adaptive_sinks(recipe, shape, backend),
             kind=kind,
+            num_past=num_past,
         )
     except (MemoryError, RuntimeError) as error:
         raise CapacityError(

@@ -16,6 +16,7 @@ from streamgen.errors import CheckpointError
 from streamgen.models.wan.config import WanConfig
 
 PACKAGE_WEIGHTS = Path(__file__).parent / "weights" / "tiny.safetensors"
+PACKAGE_HEADS = PACKAGE_WEIGHTS.with_name("heads.json")
 FORMAT = "streamgen-tiny-1"
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 

@@ -47,7 +47,7 @@ def _add_preset(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from streamgen.serving.build import fit_of
+    from streamgen.serving.cards import fit_of
     from streamgen.serving.model_files import is_here
 
     rows: list[tuple[str, ...]] = [

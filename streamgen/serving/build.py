@@ -184,32 +184,6 @@ def memory_needed(config: StreamConfig, backend: Backend, parts: WanParts | None
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """What a preset takes on a GPU, and whether it fits into what this machine has free."""
-
-    on_gpu: Memory
-    here: Memory
-    free_bytes: int | None
-    device: str
-
-    @property
-    def fits(self) -> bool:
-        return self.free_bytes is None or self.here.device_bytes <= self.free_bytes
-
-
-def fit_of(config: StreamConfig) -> Fit:
-    """How a Wan preset would fit; nothing is loaded. Errors as `wan_parts`."""
-    backend = choose_backend(config.model.device, config.model.dtype, config.model.num_threads)
-    gpu = Backend(torch.device("cuda"), torch.bfloat16)
-    return Fit(
-        on_gpu=memory_needed(config, gpu),
-        here=memory_needed(config, backend),
-        free_bytes=free_bytes(backend.device),
-        device=str(backend.device),
-    )
-
-
 def _check_memory(config: StreamConfig, backend: Backend) -> None:
     """CapacityError before weights load, where they and what they need do not fit."""
     assert config.wan is not None

@@ -25,18 +25,10 @@ from streamgen.cache.policies import (
 from streamgen.cache.window import Positions
 from streamgen.clock import Clock
 from streamgen.config.load import load_file, load_preset, load_table, settings_of
-from streamgen.config.schema import CacheConfig, NoiseControlKind, StreamConfig
+from streamgen.config.schema import CacheConfig, StreamConfig
 from streamgen.diffusion.guidance import Guidance, GuidanceMode
 from streamgen.diffusion.noise import NoiseSource
-from streamgen.diffusion.noise_control import (
-    MOTION_NOISE_RANGE,
-    FixedNoiseController,
-    MotionNoiseController,
-    NoiseController,
-    RobustNoiseController,
-    SceneNoiseController,
-    StartLevel,
-)
+from streamgen.diffusion.noise_control import NoiseController
 from streamgen.diffusion.schedule import Ladder, NoiseSchedule
 from streamgen.engine.batch import Level
 from streamgen.engine.codec import StreamDecoder, StreamEncoder
@@ -61,6 +53,7 @@ from streamgen.serving.deciding import make_engine
 from streamgen.serving.grid import token_grid
 from streamgen.serving.memory import Memory, check_fits, memory_of
 from streamgen.serving.model_files import WanParts, wan_files, wan_parts
+from streamgen.serving.noise_start import noise_controller
 from streamgen.serving.speed import (
     attention_shape,
     make_residuals,
@@ -77,7 +70,6 @@ __all__ = ["settings_of"]  # and all that is defined here
 
 logger = logging.getLogger(__name__)
 
-TIMESTEPS_PER_SIGMA = 1000  # a fixed start level is told as it is
 FULL_STRENGTH_NOISE = 0.4  # on the condition at strength 1: the most that training puts on it
 
 
@@ -283,7 +275,7 @@ def video_start(
             'noise_control.kind = "scenes" has no effect on a cache that is recomputed or whose '
             'sinks adapt themselves; use "fixed"'
         )
-    controller = _noise_controller(config.kind, start_sigma, recipe.ladder)
+    controller = noise_controller(config.kind, start_sigma, recipe.ladder)
     return controller, condition_noise if has_condition else None
 
 
@@ -296,29 +288,6 @@ def _bundle(config: StreamConfig, backend: Backend, blocks: range | None) -> Mod
     is_full = config.speed.linears == "full"
     dit_device = None if is_full else torch.device("cpu")  # whole, it may be more than device has
     return load_wan(files, device=device, dtype=dtype, blocks=blocks, dit_device=dit_device)
-
-
-def _noise_controller(
-    kind: NoiseControlKind, start_sigma: float, ladder: Ladder
-) -> NoiseController:
-    lowest = ladder.timesteps[1] if ladder.num_steps > 1 else 0.0
-    told = start_sigma * TIMESTEPS_PER_SIGMA
-    if told <= lowest:
-        raise ConfigError(
-            f"a start at noise level {start_sigma:g} lies below the second level of the ladder, "
-            f"{lowest / TIMESTEPS_PER_SIGMA:.3g}; raise strength or noise_control.start_sigma, or "
-            f"use fewer steps"
-        )
-    if kind in ("motion", "robust"):
-        if start_sigma <= MOTION_NOISE_RANGE:
-            raise ConfigError(
-                f"motion takes {MOTION_NOISE_RANGE:g} of noise away and noise_control.start_sigma "
-                f'is {start_sigma:g}; raise it or set noise_control.kind = "fixed"'
-            )
-        controller = RobustNoiseController if kind == "robust" else MotionNoiseController
-        return controller(start_sigma, first_timestep=ladder.timesteps[0], lowest_timestep=lowest)
-    fixed = SceneNoiseController if kind == "scenes" else FixedNoiseController
-    return fixed(StartLevel(start_sigma, told))
 
 
 def _recipe(config: StreamConfig, schedule: NoiseSchedule, codec: CodecFacts) -> Recipe:

@@ -1,24 +1,24 @@
 """Everything that only a GPU can tell, in one call of less than 8 minutes.
 
     python scripts/gpu_report.py --out benchmarks/gpu-h200
+    python scripts/gpu_report.py --out benchmarks/gpu-h200 --parts kernels targets --minutes 4
 
 Needs torch 2.11 or newer with CUDA, Triton, numpy and safetensors, and this repository. Kernels
 against their definitions, the table of attentions, whole streams of 1.3B and 14B of random weights
-at 480x832 (kernels, graphs, FP8 on and off), each beside the limit of this very chip, and a profile
-of where the time goes. Writes OUT.json and OUT.md. `--rehearse` runs the same on tiny sizes on any
-machine, and its figures mean nothing.
+at 480x832 (kernels, graphs, overlap, FP8 on and off), each beside the limit of this very chip, and
+what the time goes into. Parts run in the order of their importance, each with a budget of its own;
+OUT.json and OUT.md are written after each, so that a call which is killed leaves what it has found.
+`--rehearse` runs the same on tiny sizes on any machine, and its figures mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "kernels"), str(ROOT / "scripts")]
@@ -30,105 +30,56 @@ EINOPS = provide_einops()
 import torch  # noqa: E402
 
 from gpu_parts.kernel_table import Size, kernel_table  # noqa: E402
+from gpu_parts.report import Found, Part, Report  # noqa: E402
+from gpu_parts.spending import spending  # noqa: E402
 from gpu_parts.streams import MeasuredStream, StreamCase, random_model  # noqa: E402
 from streamgen.clock import MonotonicClock  # noqa: E402
 from streamgen.engine.compile import CudaRecorder  # noqa: E402
+from streamgen.engine.cuda_lanes import CudaInOrder, CudaLanes  # noqa: E402
 from streamgen.engine.forward import AsWritten, Replayed  # noqa: E402
+from streamgen.engine.lanes import InOrder  # noqa: E402
 from streamgen.engine.recipe import CacheMode  # noqa: E402
 from streamgen.models.quantised import Linears  # noqa: E402
 from streamgen.models.wan.config import WanConfig  # noqa: E402
 from streamgen.models.wan.tae import TAEW_21, TaeConfig  # noqa: E402
 from streamgen.ops.attention_backends import AttentionShape, try_attentions  # noqa: E402
 from streamgen.ops.backend import Backend, choose_operations  # noqa: E402
-from streamgen.ops.operations import PLAIN, Operations  # noqa: E402
+from streamgen.ops.operations import PLAIN  # noqa: E402
 from streamgen.ops.rope import TokenGrid  # noqa: E402
-from streamgen.serving.bench.machine import machine_facts, measure_peaks  # noqa: E402
+from streamgen.serving.bench.machine import Peaks, machine_facts, measure_peaks  # noqa: E402
 from streamgen.serving.bench.work import forward_work  # noqa: E402
 
 WAN_1_3B = WanConfig(16, 16, 1536, 8960, 256, 4096, 512, 12, 30, 2, 2, 1e-6)
 WAN_14B = WanConfig(16, 16, 5120, 13824, 256, 4096, 512, 40, 40, 2, 2, 1e-6)
 SMALL = WanConfig(16, 16, 64, 128, 32, 32, 8, 2, 2, 2, 2, 1e-6)
 SMALL_TAE = TaeConfig(latent_channels=16, encoder_width=8, decoder_widths=(8, 8, 8, 8))
-RESERVE_S = 20.0  # for the profile and for writing
 REPEATS = 20
-
-
-@dataclass
-class Report:
-    """What was found so far, and how much time is left."""
-
-    ends_s: float
-    found: dict[str, Any] = field(default_factory=dict)
-
-    def part(self, name: str, run: Callable[[], Any], *, needs_s: float) -> None:
-        """Run a part if there is time for it; what it raises is its result, the rest goes on."""
-        left_s = self.ends_s - time.monotonic()
-        if left_s < needs_s + RESERVE_S:
-            self.found[name] = {"left_out": f"{left_s:.0f} s were left, it takes about {needs_s:g}"}
-        else:
-            began_s = time.monotonic()
-            try:
-                self.found[name] = run()
-            except Exception as error:  # a part that fails is a finding
-                self.found[name] = {"failed": f"{type(error).__name__}: {error}"[:500]}
-            self.found[name]["took_s"] = round(time.monotonic() - began_s, 1)
-        print(f"{name}: {json.dumps(self.found[name])[:300]}", flush=True)
+GROUPS = ("kernels", "attention", "targets", "fp8", "graphs", "overlap", "plain")
 
 
 def main() -> int:
-    """Measure, write, print the table; exit code 2 without a GPU."""
+    """Measure and write; exit code 2 without a GPU."""
     options = _parser().parse_args()
-    device = torch.device("cpu" if options.rehearse else "cuda")
     if not options.rehearse and not torch.cuda.is_available():
         print("gpu_report: torch sees no GPU; --rehearse runs tiny sizes without", file=sys.stderr)
         return 2
+    clock = MonotonicClock()
+    report = Report(options.out, clock, clock.now() + options.minutes * 60)
+    device = torch.device("cpu" if options.rehearse else "cuda")
     dtype = torch.float32 if options.rehearse else torch.bfloat16
     backend = Backend(device, dtype, choose_operations(device, dtype))
-    report = Report(time.monotonic() + options.minutes * 60)
-    peaks = measure_peaks(backend, MonotonicClock())
+    peaks = measure_peaks(backend, clock)
     report.found |= {
         "rehearsal": options.rehearse,
         "machine": machine_facts(backend) | {"einops": EINOPS, "triton": _triton()},
         "peaks": peaks.facts(),
         "operations": backend.operations.name,
+        "parts_asked_for": options.parts,
+        "minutes": options.minutes,
     }
-    timer = _timer(backend)
-    grid = TokenGrid(2, 3) if options.rehearse else TokenGrid(30, 52)
-    size = Size(2, 1, grid, *((2, 16) if options.rehearse else (12, 128)), 6)
-    report.part(
-        "kernels",
-        lambda: kernel_table(backend.operations, size, device=device, dtype=dtype, timer=timer),
-        needs_s=30,
-    )
-    attend = PLAIN.attention
-    for name, shape in _shapes(grid, options.rehearse).items():
-        chosen: list[Any] = []
-
-        def try_all(shape: AttentionShape = shape, chosen: list[Any] = chosen) -> dict[str, Any]:
-            fastest, trials = try_attentions(
-                shape, device=device, dtype=dtype, clock=MonotonicClock(),
-                synchronise=backend.synchronise,
-            )  # fmt: skip
-            chosen.append(fastest)
-            return {
-                trial.name: trial.reason
-                if trial.seconds is None
-                else {"ms": 1e3 * trial.seconds, "tflops": shape.flops / trial.seconds / 1e12}
-                for trial in trials
-            }
-
-        report.part(f"attention {name}", try_all, needs_s=10)
-        attend = chosen[0] if chosen else attend
-    fast = replace(backend.operations, attention=attend)
-    for name, (case, operations, records, needs_s) in _cases(options.rehearse, fast).items():
-        report.part(
-            name,
-            lambda case=case, operations=operations, records=records: _stream(
-                case, operations, records, backend, peaks, report.ends_s - RESERVE_S
-            ),
-            needs_s=needs_s,
-        )
-    _write(report.found, options.out)
+    bench = Bench(backend, peaks, is_rehearsal=options.rehearse)
+    report.run([part for part in bench.parts() if part.group in options.parts])
+    print(options.out.with_name(options.out.name + ".md").read_text(encoding="utf-8"))
     return 0
 
 
@@ -138,8 +89,125 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="without ending")
     parser.add_argument("--minutes", type=float, default=7.5, metavar="M", help="at most; 7.5")
+    parser.add_argument(
+        "--parts", nargs="+", choices=GROUPS, default=GROUPS, metavar="PART",
+        help=f"of {', '.join(GROUPS)}; all, in this order",
+    )  # fmt: skip
     parser.add_argument("--rehearse", action="store_true", help="tiny sizes, on a CPU")
     return parser
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A stream, and how its forwards are carried out."""
+
+    group: str
+    case: StreamCase
+    budget_s: float
+    has_kernels: bool = True
+    has_graphs: bool = True
+    overlaps: bool = True
+
+
+class Bench:
+    """Makes the parts; remembers which attention was fastest at which shape."""
+
+    def __init__(self, backend: Backend, peaks: Peaks, *, is_rehearsal: bool) -> None:
+        self._backend = backend
+        self._peaks = peaks
+        self._is_rehearsal = is_rehearsal
+        self._attend = PLAIN.attention
+
+    def parts(self) -> Iterator[Part]:
+        """In the order of their importance."""
+        yield Part("kernels", "kernels", 60, lambda until_s: self._kernels())
+        for name, shape in _shapes(_grid(self._is_rehearsal), self._is_rehearsal).items():
+            yield Part(
+                "attention", f"attention {name}", 20, lambda until_s, s=shape: self._attention(s)
+            )
+        for name, one in _variants(self._is_rehearsal).items():
+            yield Part(
+                one.group, name, one.budget_s, lambda until_s, v=one: self._stream(v, until_s)
+            )
+
+    def _kernels(self) -> Found:
+        heads = (2, 16) if self._is_rehearsal else (12, 128)
+        size = Size(2, 1, _grid(self._is_rehearsal), *heads, 6)
+        backend = self._backend
+        return kernel_table(
+            backend.operations, size, device=backend.device, dtype=backend.dtype,
+            timer=_timer(backend),
+        )  # fmt: skip
+
+    def _attention(self, shape: AttentionShape) -> Found:
+        backend = self._backend
+        self._attend, trials = try_attentions(
+            shape, device=backend.device, dtype=backend.dtype, clock=MonotonicClock(),
+            synchronise=backend.synchronise,
+        )  # fmt: skip
+        return {
+            "shape": {name: getattr(shape, name) for name in AttentionShape.__dataclass_fields__},
+            "table": {
+                trial.name: trial.reason
+                if trial.seconds is None
+                else {"ms": 1e3 * trial.seconds, "tflops": shape.flops / trial.seconds / 1e12}
+                for trial in trials
+            },
+        }
+
+    def _stream(self, variant: Variant, until_s: float) -> Found:
+        """Speed of one stream, its share of the limit, memory, and what its time goes into."""
+        backend, case = self._backend, variant.case
+        is_cuda = backend.device.type == "cuda"
+        if is_cuda:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            lanes = CudaLanes(backend.device) if variant.overlaps else CudaInOrder(backend.device)
+        else:
+            lanes = InOrder(MonotonicClock())
+        runner = Replayed(CudaRecorder()) if variant.has_graphs and is_cuda else AsWritten()
+        operations = PLAIN
+        if variant.has_kernels:
+            operations = replace(backend.operations, attention=self._attend)
+        model = random_model(case.model, device=backend.device, dtype=backend.dtype)
+        stream = MeasuredStream(
+            case, model, operations=operations, runner=runner, lanes=lanes, device=backend.device,
+            dtype=backend.dtype,
+        )  # fmt: skip
+        window = case.sinks + case.ring
+        found: Found = stream.run(
+            warm_up=(4 if is_cuda else 1) * window // case.chunk_frames,
+            chunks=100 if is_cuda else 4,
+            until_s=until_s,
+        )
+        tokens = stream.grid.num_tokens
+        work = forward_work(
+            model, rows=1, query_tokens=tokens * case.chunk_frames, window_tokens=tokens * window
+        )
+        limit_s = work.limit_s(self._peaks) * stream.recipe.num_passes
+        is_replayed = isinstance(runner, Replayed)
+        return found | {
+            "limit_frames_per_second": stream.frames_a_chunk / limit_s,
+            "fraction_of_limit": limit_s / (1e-3 * found["chunk_ms"]),
+            "dit_tflops_reached": work.flops * stream.recipe.num_passes / found["chunk_ms"] / 1e9,
+            "dit_gb_per_s_reached": work.num_bytes * stream.recipe.num_passes
+            / found["chunk_ms"] / 1e6,
+            "peak_memory_gb": backend.peak_memory_bytes() / 1e9,
+            "kv_cache_gb": stream.cache_bytes / 1e9,
+            "settings": {
+                "size": f"{case.width}x{case.height}", "passes": stream.recipe.num_passes,
+                "chunk_frames": case.chunk_frames, "window": window, "codec": "taehv",
+                "operations": operations.name, "graphs": is_replayed,
+                "recordings": runner.num_recordings if is_replayed else 0,
+                "overlap": variant.overlaps, "linears": case.linears.value,
+                "linears_replaced": stream.linears_replaced,
+            },
+            **spending(stream.next_clip, is_cuda=is_cuda, chunk_ms=found["chunk_ms"]),
+        }  # fmt: skip
+
+
+def _grid(is_rehearsal: bool) -> TokenGrid:
+    return TokenGrid(2, 3) if is_rehearsal else TokenGrid(30, 52)
 
 
 def _shapes(grid: TokenGrid, is_rehearsal: bool) -> dict[str, AttentionShape]:
@@ -154,11 +222,8 @@ def _shapes(grid: TokenGrid, is_rehearsal: bool) -> dict[str, AttentionShape]:
     }
 
 
-Case = tuple[StreamCase, Operations, bool, float]
-
-
-def _cases(is_rehearsal: bool, fast: Operations) -> dict[str, Case]:
-    """The targets first, then what each means alone, so that a short call has the targets."""
+def _variants(is_rehearsal: bool) -> dict[str, Variant]:
+    """The targets first, then what each means alone."""
     v2v = StreamCase(
         model=WAN_1_3B, codec=TAEW_21, height=480, width=832, timesteps=(700.0, 500.0),
         mode=CacheMode.PER_STEP, chunk_frames=1, sinks=3, ring=3, has_input=True,
@@ -172,83 +237,30 @@ def _cases(is_rehearsal: bool, fast: Operations) -> dict[str, Case]:
         small = {"model": SMALL, "codec": SMALL_TAE, "height": 32, "width": 48}
         v2v, t2v = replace(v2v, **small), replace(t2v, **small)
     big = replace(v2v, model=SMALL if is_rehearsal else WAN_14B)
-    return {
-        "1.3B v2v 2 steps": (v2v, fast, True, 20),
-        "1.3B t2v 4+1 steps": (t2v, fast, True, 25),
-        "14B v2v 2 steps": (big, fast, True, 40),
-        "1.3B v2v 2 steps, FP8": (replace(v2v, linears=Linears.FP8), fast, True, 25),
-        "1.3B t2v 4+1 steps, FP8": (replace(t2v, linears=Linears.FP8), fast, True, 30),
-        "14B v2v 2 steps, FP8": (replace(big, linears=Linears.FP8), fast, True, 45),
-        "1.3B v2v 2 steps, no graphs": (v2v, fast, False, 20),
-        "1.3B v2v 2 steps, no kernels": (v2v, PLAIN, True, 20),
-        "1.3B v2v 2 steps, no kernels, no graphs": (v2v, PLAIN, False, 20),
-        "1.3B t2v 4+1 steps, no graphs": (t2v, fast, False, 25),
+    streams = {"1.3B v2v 2 steps": v2v, "1.3B t2v 4+1 steps": t2v, "14B v2v 2 steps": big}
+    budgets_s = dict(zip(streams, (35.0, 40.0, 55.0), strict=True))
+    targets = {name: Variant("targets", case, budgets_s[name]) for name, case in streams.items()}
+    fp8 = {
+        f"{name}, FP8": replace(one, group="fp8", case=replace(one.case, linears=Linears.FP8))
+        for name, one in targets.items()
     }
-
-
-def _stream(
-    case: StreamCase,
-    operations: Operations,
-    records: bool,
-    backend: Backend,
-    peaks: Any,
-    until_s: float,
-) -> dict[str, Any]:
-    """Speed of one stream, its share of the limit, memory, and what its time goes into."""
-    is_cuda = backend.device.type == "cuda"
-    if is_cuda:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    runner = Replayed(CudaRecorder()) if records and is_cuda else AsWritten()
-    model = random_model(case.model, device=backend.device, dtype=backend.dtype)
-    stream = MeasuredStream(
-        case, model, operations=operations, runner=runner, device=backend.device,
-        dtype=backend.dtype,
-    )  # fmt: skip
-    window = case.sinks + case.ring
-    found: dict[str, Any] = stream.run(
-        warm_up=(4 if is_cuda else 1) * window // case.chunk_frames,
-        chunks=60 if is_cuda else 4,
-        until_s=until_s,
-    )
-    tokens = stream.grid.num_tokens
-    work = forward_work(
-        model, rows=1, query_tokens=tokens * case.chunk_frames, window_tokens=tokens * window
-    )
-    limit_s = work.limit_s(peaks) * stream.recipe.num_passes
-    found |= {
-        "limit_frames_per_second": stream.frames_a_chunk / limit_s,
-        "fraction_of_limit": limit_s / (1e-3 * found["chunk_ms"]),
-        "dit_tflops_reached": work.flops * stream.recipe.num_passes / found["chunk_ms"] / 1e9,
-        "peak_memory_gb": backend.peak_memory_bytes() / 1e9,
-        "kv_cache_gb": stream.cache_bytes / 1e9,
-        "settings": {
-            "size": f"{case.width}x{case.height}", "passes": stream.recipe.num_passes,
-            "chunk_frames": case.chunk_frames, "window": window, "codec": "taehv",
-            "operations": operations.name, "graphs": isinstance(runner, Replayed),
-            "linears": case.linears.value,
-        },
-        "profile_ms_a_chunk": _profile(stream, is_cuda),
-    }  # fmt: skip
-    return found
-
-
-def _profile(stream: MeasuredStream, is_cuda: bool) -> dict[str, float]:
-    """The ten kernels (on a CPU: operations) that take most of a chunk."""
-    from torch.profiler import ProfilerActivity, profile
-
-    activity = ProfilerActivity.CUDA if is_cuda else ProfilerActivity.CPU
-    chunks = 2
-    with profile(activities=[activity]) as taken:
-        for _ in range(chunks):
-            stream.next_clip()
-    averages = taken.key_averages()
-    times = {
-        one.key[:70]: (one.self_device_time_total if is_cuda else one.self_cpu_time_total)
-        for one in averages
+    small = {name: targets[name] for name in ("1.3B v2v 2 steps", "1.3B t2v 4+1 steps")}
+    graphs = {
+        f"{name}, no graphs": replace(one, group="graphs", has_graphs=False)
+        for name, one in small.items()
     }
-    most = sorted(times.items(), key=lambda item: -item[1])[:10]
-    return {name: round(us / 1e3 / chunks, 4) for name, us in most}
+    overlap = {
+        f"{name}, no overlap": replace(one, group="overlap", overlaps=False)
+        for name, one in small.items()
+    }
+    first = targets["1.3B v2v 2 steps"]
+    plain = {
+        "1.3B v2v 2 steps, no kernels": replace(first, group="plain", has_kernels=False),
+        "1.3B v2v 2 steps, nothing": replace(
+            first, group="plain", has_kernels=False, has_graphs=False, overlaps=False
+        ),
+    }
+    return targets | fp8 | graphs | overlap | plain
 
 
 def _timer(backend: Backend) -> Callable[[Callable[[], object]], float]:
@@ -278,59 +290,6 @@ def _triton() -> str:
     except ImportError:
         return "not installed"
     return triton.__version__
-
-
-def _write(found: dict[str, Any], out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    json_path, table_path = (out.with_name(out.name + ending) for ending in (".json", ".md"))
-    json_path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    text = _markdown(found)
-    table_path.write_text(text, encoding="utf-8")
-    print(text)
-
-
-def _markdown(found: dict[str, Any]) -> str:
-    machine, peaks = found["machine"], found["peaks"]
-    lines = [
-        f"# {machine['device']}, commit {machine['commit'] or 'unknown'}, {machine['date']}", "",
-        *(["A rehearsal on tiny sizes: the figures mean nothing.", ""] * found["rehearsal"]),
-        f"torch {machine['torch']}, Triton {machine['triton']}; measured peaks: "
-        f"{peaks['tflops']:.4g} TFLOP/s, {peaks['gb_per_s']:.4g} GB/s.", "",
-        "| stream | frames/s | chunk p50 / p99 ms | first frame s | limit frames/s | share | GB |",
-        "|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
-    for name, one in found.items():
-        if not isinstance(one, dict) or ("took_s" not in one and "left_out" not in one):
-            continue
-        if "frames_per_second" in one:
-            lines.append(
-                f"| {name} | {one['frames_per_second']:.1f} | {one['chunk_ms']:.1f} / "
-                f"{one['chunk_p99_ms']:.1f} | {one['first_frame_s']:.2f} | "
-                f"{one['limit_frames_per_second']:.0f} | {one['fraction_of_limit']:.2f} | "
-                f"{one['peak_memory_gb']:.1f} |"
-            )
-        elif "left_out" in one or "failed" in one:
-            lines.append(f"| {name} | {one.get('left_out') or one['failed']} | | | | | |")
-    lines += [
-        "",
-        "| kernel | definition ms | kernel ms | gain | GB/s | error |",
-        "|---|" + "---|" * 5,
-    ]
-    for name, one in found.get("kernels", {}).items():
-        if isinstance(one, dict):
-            lines.append(
-                f"| {name} | {one['definition_ms']:.4f} | {one['kernel_ms']:.4f} | "
-                f"{one['gain']:.2f} | {one['gb_per_s']:.0f} | {one['relative_error']:.1e} |"
-            )
-    for name, one in found.items():
-        if name.startswith("attention "):
-            lines += ["", f"| {name} | ms | TFLOP/s |", "|---|---|---|"]
-            for who, what in one.items():
-                if isinstance(what, dict):
-                    lines.append(f"| {who} | {what['ms']:.4f} | {what['tflops']:.0f} |")
-                elif isinstance(what, str):
-                    lines.append(f"| {who} | {what.replace('|', '/')} | |")
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

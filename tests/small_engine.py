@@ -25,6 +25,7 @@ from streamgen.engine.collaborators import ChunkStarter
 from streamgen.engine.engine import Engine
 from streamgen.engine.executor import LocalExecutor
 from streamgen.engine.forward import ForwardRunner
+from streamgen.engine.lanes import InOrder, Lanes
 from streamgen.engine.recipe import CacheMode, CachePolicy, Recipe
 from streamgen.engine.session import Session
 from streamgen.engine.slots import DenoiseSlots
@@ -175,6 +176,12 @@ def noise_starter(recipe: Recipe, *, seed: int, max_chunks: int | None) -> Noise
 class NoClip:
     """What stands for a clip where nobody looks at pictures."""
 
+    def has_arrived(self) -> bool:
+        return True
+
+    def device_s(self) -> float | None:
+        return None
+
     def wait(self) -> Clip:
         raise AssertionError("there are no pictures here")
 
@@ -226,6 +233,7 @@ class SmallEngine:
         kind: KVFormat = KVFormat.FULL,
         residual_tokens: int = 0,
         num_past: tuple[int, ...] | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         """`cache` and `sinks_and_ring` are those of all recipes, where the cache must know them."""
         self.model = model or small_dit()
@@ -265,7 +273,7 @@ class SmallEngine:
         self.stage = Stage(self.model, self.cache, device=CPU, runner=runner, residuals=residuals)
         self.slots = DenoiseSlots(facts, NOISE, operations.flow_step)
         self.clock = SimulatedClock()
-        self.executor = LocalExecutor(self.stage, self.slots, self.clock)
+        self.executor = LocalExecutor(self.stage, self.slots, lanes or InOrder(self.clock))
         self.rows = RowPool(num_rows)
         self.engine = Engine(
             self.executor,

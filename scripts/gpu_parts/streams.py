@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,9 @@ from streamgen.engine.codec import StreamDecoder, StreamEncoder
 from streamgen.engine.engine import Engine
 from streamgen.engine.executor import LocalExecutor
 from streamgen.engine.forward import ForwardRunner
+from streamgen.engine.lanes import Lanes, Stretch
 from streamgen.engine.recipe import CacheMode, Recipe
+from streamgen.engine.session import ChunkStarter, Session
 from streamgen.engine.slots import DenoiseSlots
 from streamgen.engine.stage import Stage
 from streamgen.engine.start import NoiseStarter, StreamGeometry
@@ -31,6 +34,7 @@ from streamgen.models.wan.config import WanConfig
 from streamgen.models.wan.dit import WanDiT
 from streamgen.models.wan.tae import TaeCodec, TaeConfig
 from streamgen.ops.operations import Operations
+from streamgen.ops.transfer import to_device
 from streamgen.scheduling.policy import StreamBatch
 from streamgen.types import Clip
 
@@ -60,8 +64,15 @@ class EncodedStarter:
     waiting_clips = 1
 
     def __init__(
-        self, recipe: Recipe, geometry: StreamGeometry, encoder: StreamEncoder, level: Level
+        self,
+        recipe: Recipe,
+        geometry: StreamGeometry,
+        encoder: StreamEncoder,
+        level: Level,
+        encodings: list[Stretch],
     ) -> None:
+        """`encodings` gets what encoding takes of every chunk, where the device does it alone."""
+        self._encodings = encodings
         self._recipe, self._geometry = recipe, geometry
         self._encoder, self._level = encoder, level
         self._noise = SeededNoise()
@@ -86,7 +97,10 @@ class EncodedStarter:
             self._pixels[count] = drawn
         clip = Clip(self._pixels[count], 0.0, 0.0)
         clean_FCHW = self._encoder.encode(self._encoder.pixels(clip))
-        noise_FCHW = self._noise.noise(0, chunk, 0, tuple(clean_FCHW.shape)).to(clean_FCHW.device)
+        if self._encoder.encoding is not None:
+            self._encodings.append(self._encoder.encoding)
+        noise_FCHW = self._noise.noise(0, chunk, 0, tuple(clean_FCHW.shape))
+        noise_FCHW = to_device(noise_FCHW, clean_FCHW.device)
         return Started(
             latents_FCHW=mix_input(clean_FCHW, noise_FCHW, self._level.sigma),
             condition_FCHW=None, endpoint_FCHW=None, level=self._level,
@@ -116,6 +130,7 @@ class MeasuredStream:
         *,
         operations: Operations,
         runner: ForwardRunner,
+        lanes: Lanes,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
@@ -140,56 +155,87 @@ class MeasuredStream:
         )  # fmt: skip
         cache = KVCache(shape, Positions.WINDOW, device=device, dtype=dtype, operations=operations)
         stage = Stage(model, cache, device=device, runner=runner)
-        executor = LocalExecutor(
-            stage, DenoiseSlots(facts, noise, operations.flow_step), self.clock
-        )
+        slots = DenoiseSlots(facts, noise, operations.flow_step)
+        executor = LocalExecutor(stage, slots, lanes)
+        self._metrics = Metrics(self.clock)
         self.engine = Engine(
             executor, StreamBatch(), rows=RowPool(num_rows), max_rows=num_rows, clock=self.clock,
-            metrics=Metrics(self.clock),
+            metrics=self._metrics,
         )  # fmt: skip
         geometry = StreamGeometry(codec.facts, height, width, FPS, device, dtype)
         self.frames_a_chunk = geometry.num_pixel_frames(recipe, 1)
         self.cache_bytes = shape.size_bytes(dtype)
         self.recipe, self.grid = recipe, shape.grid
-        first = case.timesteps[0]
-        encoder = StreamEncoder(codec, device=device, dtype=dtype, operations=operations)
-        starter = (
-            EncodedStarter(recipe, geometry, encoder, Level(first, schedule.sigma_at(first)))
-            if case.has_input
-            else NoiseStarter(recipe, geometry, noise, seed=0, max_chunks=None)
+        self._geometry, self._level = geometry, case.timesteps[0]
+        self._encoder = lambda: StreamEncoder(
+            codec, device=device, dtype=dtype, lanes=lanes, operations=operations
         )
+        self._decoder = lambda: StreamDecoder(codec, lanes=lanes, operations=operations)
+        self._noise, self._schedule = noise, schedule
         text_MD = torch.randn(min(64, facts.text_len), facts.text_dim, device=device).to(dtype)
-        prompts = [self.engine.add_prompt(text_MD) for _ in range(2)]
-        self.session = self.engine.open(
-            recipe, make_starter=lambda: starter, decoder=StreamDecoder(codec, operations), seed=0,
-            prompt=prompts[0], negative_prompt=prompts[1], max_waiting_clips=2,
+        self._prompts = [self.engine.add_prompt(text_MD) for _ in range(2)]
+        self._encodings: list[Stretch] = []
+        self._session = self._open()
+
+    def _open(self) -> Session:
+        geometry, recipe = self._geometry, self.recipe
+        starter: ChunkStarter
+        if self.case.has_input:
+            level = Level(self._level, self._schedule.sigma_at(self._level))
+            starter = EncodedStarter(recipe, geometry, self._encoder(), level, self._encodings)
+        else:
+            starter = NoiseStarter(recipe, geometry, self._noise, seed=0, max_chunks=None)
+        return self.engine.open(
+            recipe, make_starter=lambda: starter, decoder=self._decoder(), seed=0,
+            prompt=self._prompts[0], negative_prompt=self._prompts[1], max_waiting_clips=2,
         )  # fmt: skip
 
     def next_clip(self) -> Clip:
         """One chunk's pictures, on the host; the next chunks are under way meanwhile."""
-        while len(self.session.clips) < 2:  # the GPU has the next one to do while we wait
+        session = self._session
+        while not session.clips:
             self.engine.tick()
-            if self.session.failure is not None:
-                raise self.session.failure
-        return self.session.clips.popleft().wait()
+            if session.failure is not None:
+                raise session.failure
+        return session.clips.popleft().wait()
 
-    def run(self, *, warm_up: int, chunks: int, until_s: float) -> dict[str, float]:
-        """Seconds a chunk after a warm-up; stops early at `until_s` of the clock."""
-        began_s = self.clock.now()
-        self.next_clip()
-        first_s = self.clock.now() - began_s
-        for _ in range(warm_up):
+    def run(self, *, warm_up: int, chunks: int, until_s: float) -> dict[str, Any]:
+        """Seconds a chunk after a warm-up, then to the first frame of another session.
+
+        Stops at `until_s` of the clock, and says how far it came; raises TimeoutError if that is
+        in the warm-up already.
+        """
+        first_s = self._first_frame_s()
+        for index in range(warm_up):
             self.next_clip()
+            if self.clock.now() > until_s:
+                raise TimeoutError(f"cut off after {index + 1} of {warm_up} chunks of warm-up")
+        self._encodings.clear()
         times: list[float] = []
         while len(times) < chunks and (self.clock.now() < until_s or len(times) < 2):
             before_s = self.clock.now()
             self.next_clip()
             times.append(self.clock.now() - before_s)
-        median_s = statistics.median(times)
-        return {
-            "first_frame_s": first_s,
+        cut_off = {"cut_off": f"{len(times)} chunks"} if len(times) < chunks else {}
+        encode_s = [took_s for one in self._encodings if (took_s := one.seconds()) is not None]
+        ticks = self._metrics.summary("streamgen_tick_seconds", "").percentiles()
+        self.engine.close(self._session)
+        self._session = self._open()
+        return cut_off | {
+            "first_frame_cold_s": first_s,
+            "first_frame_warm_s": self._first_frame_s(),
             "chunks": len(times),
-            "chunk_ms": 1e3 * median_s,
+            "chunk_ms": 1e3 * statistics.median(times),
             "chunk_p99_ms": 1e3 * float(np.percentile(times, 99)),
             "frames_per_second": self.frames_a_chunk / (sum(times) / len(times)),
+            "parts_ms": {
+                "encode a chunk": 1e3 * statistics.median(encode_s) if encode_s else None,
+                "denoise a tick": None if ticks.p50 is None else 1e3 * ticks.p50,
+                "decode a chunk": 1e3 * self.engine.latency.decode.predict(self.frames_a_chunk),
+            },
         }
+
+    def _first_frame_s(self) -> float:
+        began_s = self.clock.now()
+        self.next_clip()
+        return self.clock.now() - began_s

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from streamgen.engine.codec import StreamDecoder, StreamEncoder
 from streamgen.metrics.json_value import Json
 from streamgen.metrics.stats import Percentiles
 from streamgen.serving.bench.machine import spread
@@ -82,10 +81,7 @@ def part_times(host: Host, *, repeats: int) -> Facts:
     size = pipeline.picture_size
     pixels = np.random.default_rng(0).integers(0, 256, (stride, size.height, size.width, 3))
     clip = Clip(pixels.astype(np.uint8), 0.0, 0.0)
-    encoder = StreamEncoder(
-        pipeline.bundle.codec, device=pipeline.backend.device, dtype=pipeline.backend.dtype
-    )
-    decoder = StreamDecoder(pipeline.bundle.codec)
+    encoder, decoder = pipeline.new_encoder(), pipeline.new_decoder()
     latents_FCHW = encoder.encode(encoder.pixels(clip))
 
     def decode() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from streamgen.clock import MonotonicClock
-from streamgen.engine.codec import StreamDecoder, StreamEncoder
 from streamgen.media.opening import open_source
 from streamgen.media.pixels import Framing
 from streamgen.media.source import FrameSource, SourceFacts
@@ -150,11 +149,8 @@ def through_codec(host: Host, clip: Pixels) -> Pixels:
     pipeline = host.pipeline
     stride = pipeline.bundle.codec.facts.temporal_stride
     whole = Clip(clip[: len(clip) // stride * stride], 0.0, 0.0)
-    encoder = StreamEncoder(
-        pipeline.bundle.codec, device=pipeline.backend.device, dtype=pipeline.backend.dtype
-    )
+    encoder, decoder = pipeline.new_encoder(), pipeline.new_decoder()
     latents_FCHW = encoder.encode(encoder.pixels(whole))
-    decoder = StreamDecoder(pipeline.bundle.codec)
     decoded = decoder.decode(latents_FCHW, num_frames=whole.num_frames, pts_s=0.0, captured_s=0.0)
     return decoded.wait().pixels
 

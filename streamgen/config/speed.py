@@ -15,6 +15,7 @@ class SpeedConfig:
     and what stands behind it."""
 
     compile: bool = False  # inductor compiles blocks and decoder at the first ticks; kept on disk
+    overlap: Literal["auto", "off"] = "auto"  # auto: codec and copies on CUDA streams of their own
     graphs: Literal["auto", "off"] = "auto"  # auto: CUDA graphs on a GPU, none on a CPU
     attention: Literal["auto", "torch"] = "auto"  # auto: on a GPU, the fastest that is installed
     linears: Literal["full", "fp8", "int8"] = "full"  # fp8: weights and activations; int8: weights

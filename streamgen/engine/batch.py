@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from streamgen.diffusion.guidance import Guidance
+    from streamgen.engine.lanes import Stretch
 
 
 class SlotKey(NamedTuple):
@@ -164,6 +165,8 @@ class Started:
     """Nothing of the stream before it belongs to its scene: it attends to nothing before it."""
     is_past: bool = False
     """It was decoded before, and only goes into the cache once more."""
+    encoding: Stretch | None = None
+    """Encoding of its clip, where the device is still busy with that."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,12 +189,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Completed:
-    """What came of a batch: clean latents of the chunks that finished, and how long it took."""
+    """What came of a batch: clean latents of the chunks that finished."""
 
     batch: Batch
     finished: Mapping[SlotKey, Tensor | None]
     """None from an executor that computes nothing."""
-    seconds: float
-    """How long it took; of a device that works by itself, what it took is in `timings` later."""
     timings: tuple[Timing, ...] = ()
-    """Forwards whose seconds have become known since the last batch."""
+    """What batches took, this one or earlier ones, and has become known since the last one: a
+    device that works by itself is still busy with the newest."""

@@ -78,7 +78,15 @@ class HeldClip:
 class PendingClip(Protocol):
     """A decoded clip that may still be on its way to the host."""
 
+    def has_arrived(self) -> bool:
+        """Whether `wait` would not wait."""
+        ...
+
     def wait(self) -> Clip: ...
+
+    def device_s(self) -> float | None:
+        """Seconds that the device took for it, once it has arrived; None: nobody measured."""
+        ...
 
 
 class ClipDecoder(Protocol):

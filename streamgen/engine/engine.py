@@ -36,6 +36,7 @@ from streamgen.engine.recovery import go_on_from_past
 from streamgen.engine.rungs import begin_epoch
 from streamgen.engine.session import Session
 from streamgen.engine.terms import NO_TERMS, ServiceTerms
+from streamgen.engine.timekeeping import Timekeeper
 from streamgen.errors import CapacityError
 from streamgen.metrics.export import Metrics
 from streamgen.metrics.trace import Span, Trace
@@ -86,12 +87,12 @@ class Engine:
         self._ticks = itertools.count()
         self._meters = ServiceMeters(metrics)
         self._trace = trace or Trace(clock, capacity=0)
-        self._delivery = Delivery(clock, self._latency, self._meters, self._trace)
+        self._times = Timekeeper(self._latency, self._meters, metrics, self._trace)
+        self._delivery = Delivery(clock, self._times, self._meters)
         self._desk = None if governor is None else Desk(governor, self._latency, self._meters)
         self._deciding_s = metrics.summary(
             "streamgen_scheduling_seconds", "Seconds of a tick that deciding took."
         )
-        self._tick_seconds = metrics.summary("streamgen_tick_seconds", "Seconds of a batch.")
         self._batch_rows = metrics.summary("streamgen_batch_rows", "Rows of a batch.")
         self._chunks = metrics.counter("streamgen_chunks_total", "Chunks that finished.")
 
@@ -254,6 +255,7 @@ class Engine:
         """One turn of the loop; False if there was nothing to do and it slept for a moment."""
         if self._executor.in_flight == self._executor.stages:
             self._retire(self._executor.collect())
+        self._take_what_is_through()
         began_s = self._clock.now()
         if self._desk is not None:
             self._desk.review(began_s, self._sessions.values())
@@ -270,10 +272,19 @@ class Engine:
             self._retire(self._executor.collect())
         elif self._controls or self._book.has_dropped:
             self._executor.submit(*self._batch(plan))  # no rows: what is closed leaves the executor
+        elif self._delivery.hand_over_next(self._sessions.values()):
+            pass  # nothing else could have been done while the device was at it
         else:
             self._clock.sleep(IDLE_S)
             return False
         return True
+
+    def _take_what_is_through(self) -> None:
+        """Clips and times of what a device was asked for in earlier ticks; nobody waits."""
+        for session in self._sessions.values():
+            if session.arriving:
+                self._delivery.hand_over(session)
+        self._times.look(self._clock.now())
 
     def _view(self) -> View:
         sessions = tuple(self._look_at(session) for session in self._sessions.values())
@@ -338,9 +349,7 @@ class Engine:
         started = session.starter.start(chunk)
         now_s = self._clock.now()
         if session.live is not None and not started.is_past:
-            error = self._latency.encode.observe(started.num_frames, now_s - began_s)
-            self._meters.model_error["encode"].add(error)
-            self._trace.add(Span("encode", "engine", began_s, now_s, {"session": session.id}))
+            self._times.encoded(session.id, started, began_s=began_s, now_s=now_s)
         session.begin(started, now_s)
         self._book.hold(session.prompt)
         return started
@@ -349,17 +358,9 @@ class Engine:
         """Decode what finished, let the rest go on."""
         num_rows = len(completed.batch.rows)
         self._rows_in_flight -= num_rows
+        self._times.denoised(completed.timings, self._clock.now())
         if num_rows == 0:
             return
-        now_s = self._clock.now()
-        began_s = now_s - completed.seconds
-        self._trace.add(Span("denoise", "engine", began_s, now_s, {"rows": num_rows}))
-        for timing in completed.timings:
-            error = self._latency.denoise.observe(
-                timing.num_frames, timing.seconds, calls=timing.calls
-            )
-            self._meters.model_error["denoise"].add(error)
-        self._tick_seconds.add(completed.seconds)
         self._batch_rows.add(num_rows)
         now_s = self._clock.now()
         for row in completed.batch.rows:

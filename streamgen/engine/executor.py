@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from streamgen.clock import Clock
 from streamgen.engine.batch import (
     Batch,
     CellsCopied,
@@ -20,8 +20,10 @@ from streamgen.engine.batch import (
     Row,
     SlotKey,
     SlotsDropped,
+    Timing,
 )
 from streamgen.engine.effort import Effort
+from streamgen.engine.lanes import Lanes, Stretch
 from streamgen.engine.slots import DenoiseSlots
 from streamgen.engine.stage import Stage
 
@@ -46,16 +48,25 @@ class Executor(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Running:
+    """A batch that the device may still be busy with."""
+
+    batch: Batch
+    denoising: Stretch
+
+
 class LocalExecutor:
     """The whole model on one device, one batch at a time."""
 
     stages = 1
 
-    def __init__(self, stage: Stage, slots: DenoiseSlots, clock: Clock) -> None:
+    def __init__(self, stage: Stage, slots: DenoiseSlots, lanes: Lanes) -> None:
         self._stage = stage
         self._slots = slots
-        self._clock = clock
+        self._lanes = lanes
         self._completed: deque[Completed] = deque()
+        self._running: deque[Running] = deque()
 
     @property
     def in_flight(self) -> int:
@@ -64,22 +75,35 @@ class LocalExecutor:
     @torch.inference_mode()
     def submit(self, batch: Batch, payload: Payload) -> None:
         assert self.in_flight < self.stages
-        began_s = self._clock.now()
-        for prompt, text_MD in payload.prompts.items():
-            self._stage.prompts.add(prompt, text_MD)
-        for control in batch.controls:
-            self._apply(control)
-        for key, started in payload.started.items():
-            self._slots.admit(key, started)
-        finished: dict[SlotKey, Tensor] = {}
-        for rows in equal_shapes(batch.rows):
-            predicted_BFCHW = self._stage.forward(rows, self._slots.inputs(rows))
-            finished |= self._slots.advance(rows, predicted_BFCHW)
-        seconds = self._clock.now() - began_s
-        self._completed.append(Completed(batch, finished, seconds, (batch.timing(seconds),)))
+        with self._lanes.timed() as denoising:
+            for prompt, text_MD in payload.prompts.items():
+                self._stage.prompts.add(prompt, text_MD)
+            for control in batch.controls:
+                self._apply(control)
+            for key, started in payload.started.items():
+                self._slots.admit(key, started)
+            finished: dict[SlotKey, Tensor] = {}
+            for rows in equal_shapes(batch.rows):
+                predicted_BFCHW = self._stage.forward(rows, self._slots.inputs(rows))
+                finished |= self._slots.advance(rows, predicted_BFCHW)
+        self._completed.append(Completed(batch, finished))
+        self._running.append(Running(batch, denoising))
 
     def collect(self) -> Completed:
-        return self._completed.popleft()
+        """The batch whose work has been asked for. A device that works by itself may still be at
+        it, and at no other: so the host is never more than one batch ahead."""
+        timings: list[Timing] = []
+        while self._running:
+            oldest = self._running[0]
+            if len(self._running) > 1:
+                oldest.denoising.wait()
+            seconds = oldest.denoising.seconds()
+            if seconds is None:
+                break
+            self._running.popleft()
+            if oldest.batch.rows:
+                timings.append(oldest.batch.timing(seconds))
+        return replace(self._completed.popleft(), timings=tuple(timings))
 
     def _apply(self, control: Control) -> None:
         match control:

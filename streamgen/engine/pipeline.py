@@ -119,7 +119,7 @@ class PipelinedExecutor:
             for group in self.layout.groups
         )
         timings = (flight.batch.timing(seconds),) if flight.batch.rows else ()
-        return Completed(flight.batch, flight.finished, seconds, timings)
+        return Completed(flight.batch, flight.finished, timings)
 
     def restart(self) -> None:
         """End all ranks and start others: caches and latents in flight are gone, prompts not.
@@ -175,4 +175,5 @@ def _on_host(started: Started) -> Started:
         condition_FCHW=copied(started.condition_FCHW),
         endpoint_FCHW=copied(started.endpoint_FCHW),
         given_FCHW=copied(started.given_FCHW),
+        encoding=None,
     )

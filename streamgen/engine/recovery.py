@@ -23,6 +23,7 @@ from streamgen.engine.collaborators import ChunkStarter, GradedStarter
 from streamgen.engine.recipe import Recipe
 from streamgen.engine.session import Session
 from streamgen.engine.start import NoiseStarter, VideoStarter
+from streamgen.ops.transfer import to_device
 from streamgen.scheduling.service import Quality
 
 SEED_STEP = 0x9E3779B97F4A7C15  # odd, with bits all over: seeds of restarts are far apart
@@ -179,7 +180,7 @@ def _past(
         clean_FCHW = latents_FCHW[end : end + recipe.num_frames(len(chunks))]
         shape = tuple(clean_FCHW.shape)
         draw_FCHW = noise.noise(session.seed, len(chunks), START_STEP, shape)
-        draw_FCHW = draw_FCHW.to(clean_FCHW.device, clean_FCHW.dtype, non_blocking=True)
+        draw_FCHW = to_device(draw_FCHW, clean_FCHW.device, clean_FCHW.dtype)
         chunks.append(
             Started(
                 latents_FCHW=mix_input(clean_FCHW, draw_FCHW, level.sigma),

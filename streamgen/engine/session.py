@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from streamgen.cache.placement import CacheWindow, Placement, Prelude
 from streamgen.cache.reanchored import ReanchoredWindow
 from streamgen.engine.batch import CellsCopied, Level, Row, SlotKey, Started
+from streamgen.engine.clips import Arrival
 from streamgen.engine.collaborators import (
     ChunkStarter,
     ClipDecoder,
@@ -30,6 +31,8 @@ from streamgen.scheduling.service import Quality
 from streamgen.types import PromptId, SessionId
 
 logger = logging.getLogger(__name__)
+
+UNDER_WAY = 2  # clips that a busy device decodes beside those that wait: the newest two ticks'
 
 
 @dataclass(slots=True)
@@ -83,7 +86,10 @@ class Session:
     scenes: list[int] = field(init=False)
     """The chunk with which the scene in each window began."""
     chunks: list[ChunkOnLadder] = field(init=False, default_factory=list[ChunkOnLadder])
+    arriving: deque[Arrival] = field(init=False, default_factory=deque[Arrival])
+    """Clips that a device is still decoding, oldest first; on a CPU there is none."""
     clips: deque[PendingClip] = field(init=False, default_factory=deque[PendingClip])
+    """Finished clips for its owner, who takes them."""
     past: PastLatents = field(init=False)
     next_chunk: int = field(init=False, default=0)
     newest_pts_s: float = field(init=False, default=0.0)
@@ -120,7 +126,7 @@ class Session:
     @property
     def has_ended(self) -> bool:
         """Whether every chunk that will ever be has been decoded."""
-        return not self.chunks and self.starter.has_ended()
+        return not self.chunks and not self.arriving and self.starter.has_ended()
 
     @property
     def is_at_epoch(self) -> bool:
@@ -306,6 +312,7 @@ class Session:
             self.rung == self.wanted_rung
             and len(self.chunks) < self.recipe.max_chunks(self.depth)
             and len(self.clips) < self.max_waiting_clips
+            and len(self.clips) + len(self.arriving) < self.max_waiting_clips + UNDER_WAY
             and self.starter.ready()
         )
 

@@ -59,4 +59,5 @@ class SimulatedExecutor:
             for part in row.parts
             if part.next_sigma is None
         }
-        return Completed(batch, finished, worked_s, (batch.timing(worked_s),))
+        timings = (batch.timing(worked_s),) if batch.rows else ()
+        return Completed(batch, finished, timings)

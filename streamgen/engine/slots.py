@@ -17,6 +17,7 @@ from streamgen.diffusion.noise import NoiseSource
 from streamgen.engine.batch import Row, SlotKey, Started
 from streamgen.models.base import DiTFacts, Prediction
 from streamgen.ops.operations import FlowStep
+from streamgen.ops.transfer import to_device
 from streamgen.types import SessionId
 
 
@@ -195,7 +196,7 @@ class DenoiseSlots:
             return predicted_BFCHW
         noisy_BFCHW = torch.stack([self._slots[row.key].latents_FCHW for row in rows])
         sigma_B = torch.tensor([row.level.sigma for row in rows], dtype=torch.float64)
-        sigma_B = sigma_B.to(noisy_BFCHW.device, non_blocking=True)
+        sigma_B = to_device(sigma_B, noisy_BFCHW.device)
         if is_velocity:
             velocity_BFCHW = predicted_BFCHW
             clean_BFCHW = velocity_to_clean(noisy_BFCHW, velocity_BFCHW, sigma_B)
@@ -236,8 +237,8 @@ class DenoiseSlots:
     def _noised(self, row: Row, clean_FCHW: Tensor) -> Tensor:
         assert row.next_sigma is not None
         noise_FCHW = self._noise_of(row, tuple(clean_FCHW.shape))
-        sigma_B = torch.tensor([row.next_sigma]).to(clean_FCHW.device, non_blocking=True)
-        noise_1FCHW = noise_FCHW.to(clean_FCHW.device, non_blocking=True)[None]
+        sigma_B = to_device(torch.tensor([row.next_sigma]), clean_FCHW.device)
+        noise_1FCHW = to_device(noise_FCHW, clean_FCHW.device)[None]
         return add_noise(clean_FCHW[None], noise_1FCHW, sigma_B)[0]
 
 

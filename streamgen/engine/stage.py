@@ -20,6 +20,7 @@ from streamgen.engine.forward import AsWritten, ForwardRunner, StageInputs
 from streamgen.engine.prompts import PromptBank
 from streamgen.models.base import CausalDiT, Conditioning
 from streamgen.models.wan.lora import LoraSet
+from streamgen.ops.transfer import to_device
 from streamgen.types import PromptId
 
 NUM_CONDITIONS = 64  # kept; more than any ladder has, few enough for the noise levels of video
@@ -113,8 +114,8 @@ class Stage:
         text = self.prompts.gather(_prompts(rows))
         known = self._conditions.get(timesteps)
         if known is None:
-            timesteps_BF = torch.tensor(timesteps)
-            known = self.model.condition(timesteps_BF.to(self._device, non_blocking=True), ())
+            timesteps_BF = to_device(torch.tensor(timesteps), self._device)
+            known = self.model.condition(timesteps_BF, ())
             self._conditions.put(timesteps, known)
         return replace(known, text=text)
 

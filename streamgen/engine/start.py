@@ -16,11 +16,13 @@ from streamgen.diffusion.noise import CONDITION_STEP, START_STEP, NoiseSource
 from streamgen.diffusion.noise_control import NoiseController
 from streamgen.diffusion.schedule import NoiseSchedule
 from streamgen.engine.batch import Level, Started
-from streamgen.engine.codec import StreamEncoder, pixels_to_tensor
+from streamgen.engine.codec import StreamEncoder
 from streamgen.engine.collaborators import HeldClip
 from streamgen.engine.feed import ClipFeed, TakenClip
 from streamgen.engine.recipe import Recipe
 from streamgen.models.codec_facts import CodecFacts
+from streamgen.ops.pixels import to_signed
+from streamgen.ops.transfer import to_device
 from streamgen.scheduling.service import Quality
 
 
@@ -138,7 +140,7 @@ class NoiseStarter:
         pts_s = self.next_pts_s
         self._num_shown += num_frames * self._repeat
         return Started(
-            latents_FCHW=noise_FCHW.to(geometry.device, geometry.dtype, non_blocking=True),
+            latents_FCHW=to_device(noise_FCHW, geometry.device, geometry.dtype),
             condition_FCHW=None,
             endpoint_FCHW=None,
             level=None,
@@ -154,7 +156,7 @@ class NoiseStarter:
             return None
         first = self._recipe.first_frame(chunk)
         frames = self._opening.latents_FCHW[first : first + self._recipe.num_frames(chunk)]
-        return frames.to(self._geometry.device, self._geometry.dtype, non_blocking=True)
+        return to_device(frames, self._geometry.device, self._geometry.dtype)
 
 
 class VideoStarter:
@@ -234,7 +236,7 @@ class VideoStarter:
         if self.watch is not None:
             self.watch(taken)
         clip = taken.clip
-        on_host_TCHW = pixels_to_tensor(clip, torch.device("cpu"), torch.float32)
+        on_host_TCHW = to_signed(torch.from_numpy(clip.pixels), torch.float32)
         level = self._controller.next(on_host_TCHW)
         if self._is_encoder_new and chunk > 0:
             self._encoder.begin_within(clip)
@@ -242,11 +244,11 @@ class VideoStarter:
         clean_FCHW = self._encoder.encode(self._encoder.pixels(clip))
         shape, device = tuple(clean_FCHW.shape), clean_FCHW.device
         noise_FCHW = self._noise.noise(self._seed, chunk, START_STEP, shape)
-        noise_FCHW = noise_FCHW.to(device, non_blocking=True)
+        noise_FCHW = to_device(noise_FCHW, device)
         condition_FCHW = None if self._condition_noise is None else clean_FCHW
         if self._condition_noise:
             draw_FCHW = self._noise.noise(self._seed, chunk, CONDITION_STEP, shape)
-            draw_FCHW = draw_FCHW.to(device, non_blocking=True)
+            draw_FCHW = to_device(draw_FCHW, device)
             condition_FCHW = mix_input(clean_FCHW, draw_FCHW, self._condition_noise)
         return Started(
             latents_FCHW=mix_input(clean_FCHW, noise_FCHW, level.scale),
@@ -258,4 +260,5 @@ class VideoStarter:
             num_frames=taken.num_frames,
             repeat=self._repeat,
             begins_scene=level.begins_scene,
+            encoding=self._encoder.encoding,
         )

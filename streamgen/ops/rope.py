@@ -14,6 +14,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from streamgen.ops.transfer import to_device
+
 THETA = (
     10_000.0  # base of the frequencies on every axis (Su et al. 2021, arXiv:2104.09864, sec. 3.4.3)
 )
@@ -87,8 +89,8 @@ def rope_table(
         dim=-1,
     ).flatten(1, 2)[:, :, None]
     return RopeTable(
-        cos_BL1P=angles.cos().float().to(device, non_blocking=True),
-        sin_BL1P=angles.sin().float().to(device, non_blocking=True),
+        cos_BL1P=to_device(angles.cos().float(), torch.device(device)),
+        sin_BL1P=to_device(angles.sin().float(), torch.device(device)),
     )
 
 
@@ -101,8 +103,8 @@ def turn_table(num_frames: int, head_dim: int, device: torch.device | str = "cpu
     space_P = torch.zeros((height_dim + width_dim) // 2, dtype=torch.float64)
     angles = torch.cat([num_frames * _frequencies(time_dim), space_P])[None, None, None]
     return RopeTable(
-        cos_BL1P=angles.cos().float().to(device, non_blocking=True),
-        sin_BL1P=angles.sin().float().to(device, non_blocking=True),
+        cos_BL1P=to_device(angles.cos().float(), torch.device(device)),
+        sin_BL1P=to_device(angles.sin().float(), torch.device(device)),
     )
 
 

@@ -34,6 +34,7 @@ from streamgen.engine.batch import Level
 from streamgen.engine.codec import StreamDecoder, StreamEncoder
 from streamgen.engine.engine import Engine
 from streamgen.engine.executor import Executor, LocalExecutor
+from streamgen.engine.lanes import Lanes
 from streamgen.engine.recipe import CacheMode, CachePolicy, Recipe
 from streamgen.engine.slots import DenoiseSlots
 from streamgen.engine.stage import Stage
@@ -59,6 +60,7 @@ from streamgen.serving.speed import (
     make_residuals,
     savings_of,
     settle_heads,
+    settle_lanes,
     settle_model,
     settle_operations,
     settle_runner,
@@ -80,6 +82,7 @@ class Pipeline:
     config: StreamConfig
     bundle: ModelBundle
     backend: Backend
+    lanes: Lanes
     engine: Engine
     recipe: Recipe
     schedule: NoiseSchedule
@@ -93,18 +96,18 @@ class Pipeline:
         return PictureSize(self.config.picture.height, self.config.picture.width)
 
     def new_encoder(self) -> StreamEncoder:
-        """For the input of one session."""
+        """For one session's input."""
         backend = self.backend
         return StreamEncoder(
-            self.bundle.codec,
-            device=backend.device,
-            dtype=backend.dtype,
+            self.bundle.codec, device=backend.device, dtype=backend.dtype, lanes=self.lanes,
             operations=backend.operations,
-        )
+        )  # fmt: skip
 
     def new_decoder(self) -> StreamDecoder:
-        """For the pictures of one session."""
-        return StreamDecoder(self.bundle.codec, self.backend.operations)
+        """For one session's chunks."""
+        return StreamDecoder(
+            self.bundle.codec, lanes=self.lanes, operations=self.backend.operations
+        )
 
 
 def build_pipeline(
@@ -134,9 +137,10 @@ def build_pipeline(
     metrics = Metrics(clock)
     num_rows = recipe.num_cache_rows * config.engine.sessions
     grid = token_grid(bundle, height, width)
+    lanes = settle_lanes(backend, clock, overlaps=config.speed.overlap == "auto")
     if over_ranks is None:
         backend, executor = _local_executor(
-            config, recipe, bundle, backend, grid, num_rows, clock, noise
+            config, recipe, bundle, backend, grid, num_rows, clock, noise, lanes
         )
     else:
         executor = over_ranks(StagePlan(config, recipe, bundle.dit.facts, height, width), backend)
@@ -156,7 +160,7 @@ def build_pipeline(
         dtype=backend.dtype,
     )
     return Pipeline(
-        config, bundle, backend, engine, recipe, schedule, geometry, noise, metrics, clock
+        config, bundle, backend, lanes, engine, recipe, schedule, geometry, noise, metrics, clock
     )
 
 
@@ -198,6 +202,7 @@ def _local_executor(
     num_rows: int,
     clock: Clock,
     noise: NoiseSource,
+    lanes: Lanes,
 ) -> tuple[Backend, LocalExecutor]:
     """The whole model in this process, on the fastest operations that there are for it."""
     facts, speed = bundle.dit.facts, config.speed
@@ -222,9 +227,8 @@ def _local_executor(
         runner=settle_runner(backend, records=records),
         residuals=make_residuals(recipe, facts, backend, grid, num_rows),
     )
-    return backend, LocalExecutor(
-        stage, DenoiseSlots(facts, noise, backend.operations.flow_step), clock
-    )
+    slots = DenoiseSlots(facts, noise, backend.operations.flow_step)
+    return backend, LocalExecutor(stage, slots, lanes)
 
 
 def load_config(

@@ -13,8 +13,10 @@ from streamgen.cache.residuals import Residuals
 from streamgen.clock import Clock
 from streamgen.config.speed import SpeedConfig
 from streamgen.engine.compile import CudaRecorder, compile_blocks, compile_decoder
+from streamgen.engine.cuda_lanes import CudaInOrder, CudaLanes
 from streamgen.engine.effort import ALL_BLOCKS, Savings
 from streamgen.engine.forward import AsWritten, ForwardRunner, Replayed
+from streamgen.engine.lanes import InOrder, Lanes
 from streamgen.engine.recipe import Recipe
 from streamgen.errors import ConfigError
 from streamgen.models.base import DiTFacts
@@ -143,6 +145,15 @@ def settle_operations(
         took = "-" if trial.seconds is None else f"{1e3 * trial.seconds:.3f} ms"
         logger.info("attention: %s %s %s", trial.name, took, trial.reason or "")
     return replace(backend.operations, attention=attend)
+
+
+def settle_lanes(backend: Backend, clock: Clock, *, overlaps: bool) -> Lanes:
+    """Codec and copies beside the denoising, where the device can do that, if `overlaps`."""
+    if backend.device.type == "cpu":
+        return InOrder(clock)
+    lanes = CudaLanes(backend.device) if overlaps else CudaInOrder(backend.device)
+    logger.info("lanes: %s", "CUDA streams" if overlaps else "one CUDA stream")
+    return lanes
 
 
 def settle_runner(backend: Backend, *, records: bool) -> ForwardRunner:

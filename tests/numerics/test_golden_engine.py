@@ -25,6 +25,7 @@ from streamgen.engine.batch import Level, Started
 from streamgen.engine.collaborators import ChunkStarter
 from streamgen.engine.engine import Engine
 from streamgen.engine.executor import LocalExecutor
+from streamgen.engine.lanes import InOrder
 from streamgen.engine.recipe import CacheMode, Recipe
 from streamgen.engine.session import Session
 from streamgen.engine.slots import DenoiseSlots
@@ -80,6 +81,12 @@ class LatentDecoder:
 
 
 class NoClip:
+    def has_arrived(self) -> bool:
+        return True
+
+    def device_s(self) -> float | None:
+        return None
+
     def wait(self) -> Clip:
         raise AssertionError("there are no pictures here")
 
@@ -127,7 +134,7 @@ def roll_out(
     cpu = torch.device("cpu")
     cache = KVCache(shape, recipe.positions, device=cpu, dtype=torch.float32)
     stage = Stage(model, cache, device=cpu)
-    executor = LocalExecutor(stage, DenoiseSlots(model.facts, noise), clock)
+    executor = LocalExecutor(stage, DenoiseSlots(model.facts, noise), InOrder(clock))
     engine = Engine(
         executor, policy, rows=RowPool(rows), max_rows=16, clock=clock, metrics=Metrics(clock)
     )

@@ -157,8 +157,7 @@ class Runner:
         pixels = np.random.default_rng(0).integers(
             0, 256, (num_frames, size.height, size.width, 3), dtype=np.uint8
         )
-        encoder = pipeline.new_encoder()
-        decoder = pipeline.new_decoder()
+        encoder, decoder = pipeline.new_encoder(), pipeline.new_decoder()
         first = pipeline.geometry.num_pixel_frames(pipeline.recipe, 0)
         lead = np.repeat(pixels[:1], first, axis=0)
         latents_FCHW = encoder.encode(encoder.pixels(Clip(lead, 0.0, 0.0)))

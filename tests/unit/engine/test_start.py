@@ -4,9 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from streamgen.clock import SimulatedClock
 from streamgen.diffusion.noise_control import StartLevel
 from streamgen.engine.codec import StreamEncoder
 from streamgen.engine.feed import QueueFeed
+from streamgen.engine.lanes import InOrder
 from streamgen.engine.start import VideoStarter
 from streamgen.media.frame_queue import FileFrameQueue
 from streamgen.models.codec_facts import CodecFacts
@@ -52,7 +54,9 @@ def test_motion_is_measured_on_the_host_and_in_full_precision() -> None:
         NOISE,
         seed=0,
         feed=QueueFeed(queue, clip_frames=lambda _: 2, fps=GEOMETRY.fps, seed=0),
-        encoder=StreamEncoder(FlatCodec(), device=CPU, dtype=torch.bfloat16),
+        encoder=StreamEncoder(
+            FlatCodec(), device=CPU, dtype=torch.bfloat16, lanes=InOrder(SimulatedClock())
+        ),
         controller=controller,
         schedule=SCHEDULE,
         condition_noise=None,

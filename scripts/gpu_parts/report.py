@@ -7,11 +7,12 @@ time that it would have taken.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from streamgen.clock import Clock
 
 RESERVE_S = 10.0  # for writing, and for what cannot be cut off at once
 Found = dict[str, Any]
@@ -27,7 +28,7 @@ class Part:
     budget_s: float
     """It begins only if so much is left, and is cut off after it."""
     run: Callable[[float], Found]
-    """Gets the second (`time.monotonic`) at which to stop; a result that was cut says so."""
+    """Gets the second of the clock at which to stop; a result that was cut says so."""
 
 
 @dataclass
@@ -35,7 +36,8 @@ class Report:
     """Runs parts in the order of their importance."""
 
     out: Path
-    """Without ending; None of it is printed but one line a part."""
+    """Without ending."""
+    clock: Clock
     ends_s: float
     found: Found = field(default_factory=dict)
 
@@ -56,7 +58,7 @@ class Report:
             partial.replace(path)
 
     def _run(self, part: Part) -> None:
-        began_s = time.monotonic()
+        began_s = self.clock.now()
         left_s = self.ends_s - RESERVE_S - began_s
         if left_s < part.budget_s:
             told = f"{max(left_s, 0):.0f} s were left, it takes up to {part.budget_s:g}"
@@ -66,7 +68,7 @@ class Report:
                 self.found[part.name] = part.run(began_s + part.budget_s)
             except Exception as error:  # a part that fails is a finding
                 self.found[part.name] = {"failed": f"{type(error).__name__}: {error}"[:500]}
-            self.found[part.name]["took_s"] = round(time.monotonic() - began_s, 1)
+            self.found[part.name]["took_s"] = round(self.clock.now() - began_s, 1)
         self.found[part.name]["group"] = part.group
         print(f"{part.name}: {json.dumps(self.found[part.name])[:300]}", flush=True)
 

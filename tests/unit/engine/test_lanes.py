@@ -72,11 +72,12 @@ def test_a_picture_is_the_same_however_late_it_arrives(
 
 def test_the_host_waits_for_no_work_newer_than_the_last_tick(watched: WatchedLanes) -> None:
     """While there is something to do: the batch before the newest, once a tick, and no clip."""
-    with Host("tiny-cpu", overrides=SMALL) as host, open_stream(host):
+    with Host("tiny-cpu", overrides=SMALL) as host:
+        host.open("a red ball")
         for _ in range(12):
             assert host.tick()
         denoising = [behind for lane, behind, _ in watched.waits if lane == DENOISE]
-        assert len(denoising) >= 9
+        assert len(denoising) >= 6
         assert min(denoising) >= 1
         assert not [lane for lane, _, _ in watched.waits if lane != DENOISE]
 

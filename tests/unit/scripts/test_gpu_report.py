@@ -64,6 +64,7 @@ def test_a_rehearsal_fills_every_part(tmp_path: Path) -> None:
     assert "mean nothing" in (tmp_path / "rehearsal.md").read_text()
 
 
+@pytest.mark.slow
 def test_parts_can_be_chosen_and_what_does_not_fit_is_named(tmp_path: Path) -> None:
     """Without time for a part, the file says which it was and what it would have taken."""
     parts = parts_of(rehearse(tmp_path / "x", "--parts", "fp8", "--minutes", "0.6"))

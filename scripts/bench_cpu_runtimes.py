@@ -60,8 +60,7 @@ class Pass(nn.Module):
     def __init__(self, dit: Any, table: RopeTable, grid: Any) -> None:
         super().__init__()
         self.dit, self.grid = dit, grid
-        self.register_buffer("cos", table.cos_BL1P)
-        self.register_buffer("sin", table.sin_BL1P)
+        self.table = table
 
     def forward(
         self, latents_BFCHW: Tensor, time_BFD: Tensor, modulation_BF6D: Tensor, text: Tensor,
@@ -75,7 +74,7 @@ class Pass(nn.Module):
         hidden_BLD = self.dit.embed(latents_BFCHW)
         new: list[Tensor] = []
         for i in blocks:
-            kv = GivenWindow(window[i, 0], window[i, 1], RopeTable(self.cos, self.sin))
+            kv = GivenWindow(window[i, 0], window[i, 1], self.table)
             hidden_BLD = self.dit.block(i, hidden_BLD, cond, kv)
             assert kv.new is not None
             new.append(torch.stack(kv.new))

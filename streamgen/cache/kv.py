@@ -37,6 +37,7 @@ from streamgen.ops.operations import PLAIN, Operations
 from streamgen.ops.qkv import QKNorms
 from streamgen.ops.quantise import KVFormat
 from streamgen.ops.rope import RopeTable, TokenGrid, rope_table
+from streamgen.ops.transfer import to_device
 
 Choose = Callable[[LayerCells, Target, Tensor, Tensor], Tensor]
 """From the cells, where the plan would write, and keys as they are stored and values, BLNE, to the
@@ -152,8 +153,8 @@ class KVCache:
         cells = torch.tensor([placement.write_cells for placement in placements])
         positions_BF = torch.tensor([placement.query_positions for placement in placements])
         return CachePlan(
-            rows_B1=torch.tensor(rows)[:, None].to(self._device, non_blocking=True),
-            cells_BF=cells.to(self._device, non_blocking=True),
+            rows_B1=to_device(torch.tensor(rows)[:, None], self._device),
+            cells_BF=to_device(cells, self._device),
             may_replace_B1=self._may_replace(placements),
             query_table=self._table(positions_BF),
             runs=tuple(self._runs(rows, placements)),
@@ -250,7 +251,7 @@ class KVCache:
             assert not any(placement.may_replace_sink for placement in placements)
             return None
         flags = torch.tensor([[placement.may_replace_sink] for placement in placements])
-        return flags.to(self._device, non_blocking=True)
+        return to_device(flags, self._device)
 
     def _table(self, positions_BF: Tensor) -> RopeTable:
         return rope_table(positions_BF, self.shape.grid, self.shape.head_dim, self._device)

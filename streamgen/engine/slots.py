@@ -177,10 +177,11 @@ class DenoiseSlots:
         noisy_BFCHW = torch.stack([self._slots[row.key].latents_FCHW for row in rows])
         sigmas_2B = torch.tensor(
             [[row.level.sigma for row in rows], [row.next_sigma or 0.0 for row in rows]]
-        ).to(noisy_BFCHW.device, non_blocking=True)
+        )
+        sigmas_2B = to_device(sigmas_2B, noisy_BFCHW.device)
         shape = tuple(noisy_BFCHW.shape[1:])
         noise_BFCHW = torch.stack([self._noise_of(row, shape) for row in rows])
-        noise_BFCHW = noise_BFCHW.to(noisy_BFCHW.device, non_blocking=True)
+        noise_BFCHW = to_device(noise_BFCHW, noisy_BFCHW.device)
         return self._flow_step(noisy_BFCHW, predicted_BFCHW, noise_BFCHW, *sigmas_2B.unbind(0))
 
     def _noise_of(self, row: Row, shape: tuple[int, ...]) -> Tensor:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from streamgen.clock import SimulatedClock
+from streamgen.engine.cuda_lanes import CudaLanes
 from streamgen.engine.lanes import InOrder, Lane
 from streamgen.media.sources.synthetic import SyntheticSource
 from streamgen.serving import build
@@ -167,3 +168,49 @@ def test_work_of_a_cpu_is_over_when_it_has_been_asked_for() -> None:
     assert lanes.mark().has_passed()
     pixels = torch.zeros(3)
     assert lanes.to_host(pixels) is pixels
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+BUSY_CYCLES = 200_000_000  # a tenth of a second or so
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_gpu_is_timed_by_its_own_clock() -> None:
+    """Asking for work takes the host no time; the stretch knows what it took once it is over."""
+    with CudaLanes(torch.device("cuda")).timed() as stretch:
+        torch.cuda._sleep(BUSY_CYCLES)
+    assert stretch.seconds() is None
+    stretch.wait()
+    took_s = stretch.seconds()
+    assert took_s is not None
+    assert took_s > 0.01
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_lanes_of_a_gpu_run_beside_one_another() -> None:
+    lanes = CudaLanes(torch.device("cuda"))
+    torch.cuda._sleep(BUSY_CYCLES)
+    denoising = lanes.mark()
+    with lanes.on(Lane.DECODE):
+        torch.ones(4, device="cuda").sum()
+        lanes.mark().wait()
+    assert not denoising.has_passed()
+    with lanes.on(Lane.COPY):
+        lanes.take(denoising)
+        lanes.mark().wait()
+    assert denoising.has_passed()
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("preset", PRESETS)
+def test_pictures_are_the_same_with_and_without_overlap(preset: str) -> None:
+    """Kernels of one lane and those of several are the same; what a race spoils differs widely."""
+    settings = (*SMALL, 'model.device="cuda"', 'model.dtype="float32"')
+    shown = []
+    for overlap in ("auto", "off"):
+        with Host(preset, overrides=(*settings, f'speed.overlap="{overlap}"')) as host:
+            shown.append(pictures(host).astype(int))
+    assert np.abs(shown[0] - shown[1]).max() <= 1

@@ -9,12 +9,16 @@ from typing import Literal
 from streamgen.config.complaints import check_range, wrong
 
 
+CodecChoice = Literal["auto", "plain", "inductor", "tensorrt"]
+
+
 @dataclass(frozen=True, slots=True)
 class SpeedConfig:
     """How a forward is carried out. All that changes pictures visibly is off by default: `linears`
     and what stands behind it."""
 
     compile: bool = False  # inductor compiles blocks and decoder at the first ticks; kept on disk
+    codec: CodecChoice = "auto"  # auto: with compile, TensorRT where it is installed, else inductor
     overlap: Literal["auto", "off"] = "auto"  # auto: codec and copies on CUDA streams of their own
     graphs: Literal["auto", "off"] = "auto"  # auto: CUDA graphs on a GPU, none on a CPU
     attention: Literal["auto", "torch"] = "auto"  # auto: on a GPU, the fastest that is installed

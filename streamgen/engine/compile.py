@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ from streamgen.errors import ConfigError
 from streamgen.models.base import CausalDiT, VideoCodec
 
 logger = logging.getLogger(__name__)
+
+CodecTool = Literal["auto", "inductor", "tensorrt"]
 
 WARM_UP_CALLS = 3  # before a capture: libraries choose their algorithms and allocate workspaces
 
@@ -65,29 +67,54 @@ def compile_blocks(dit: CausalDiT) -> None:
     logger.info("compile: %d blocks, kept in %s", len(blocks), compile_cache_folder())
 
 
-def compile_decoder(codec: VideoCodec[Any]) -> None:
-    """Let inductor compile the codec's decoder when it first runs."""
-    assert isinstance(codec, nn.Module), "there is nothing to compile"
-    _check_compiler()
-    codec.get_submodule("decoder").compile(dynamic=False)
+def compile_codec(codec: VideoCodec[Any], device: torch.device, *, tool: CodecTool) -> None:
+    """Let inductor or TensorRT compile the codec's decoder when it first runs.
 
-
-def compile_with_tensorrt(module: nn.Module, example: Tensor) -> nn.Module:
-    """A module as a TensorRT engine, through torch-tensorrt.
-
-    Raises ConfigError where it is not installed, or was made for another minor version of torch.
+    "auto" is TensorRT on a GPU where torch-tensorrt is installed, else inductor, and says why. A
+    decoder that is a sequence of layers with memories between them is compiled layer by layer.
+    Raises ConfigError for a tool that is not there.
     """
+    if not isinstance(codec, nn.Module) or not hasattr(codec, "decoder"):
+        raise ConfigError('this codec has nothing to compile; set speed.codec = "plain"')
+    if tool == "auto":
+        missing = missing_tensorrt(device)
+        tool = "tensorrt" if missing is None else "inductor"
+        logger.info("codec: %s%s", tool, "" if missing is None else f" ({missing})")
+    elif tool == "tensorrt" and (missing := missing_tensorrt(device)) is not None:
+        raise ConfigError(f'{missing}; install it, or set speed.codec = "inductor"')
+    decoder = codec.get_submodule("decoder")
+    layers = list(decoder) if isinstance(decoder, nn.Sequential) else [decoder]
+    if tool == "tensorrt":
+        precision = next(decoder.parameters()).dtype
+        for layer in _with_weights(layers):
+            options = {"enabled_precisions": {precision}}
+            layer.compile(backend="torch_tensorrt", dynamic=False, options=options)
+        return
+    _check_compiler()
+    for layer in _with_weights(layers):
+        layer.compile(dynamic=False)
+
+
+def missing_tensorrt(device: torch.device) -> str | None:
+    """Why the codec cannot go through TensorRT; None if it can.
+
+    torch-tensorrt is made for one minor version of torch and is installed by hand (docs/speed.md).
+    """
+    if device.type != "cuda":
+        return f"TensorRT runs on a GPU, and this is a {device.type}"
+    ours = ".".join(torch.__version__.split(".")[:2])
     try:
         torch_tensorrt: Any = importlib.import_module("torch_tensorrt")
     except (ImportError, OSError) as error:
-        ours = ".".join(torch.__version__.split(".")[:2])
-        raise ConfigError(
-            f"torch-tensorrt cannot be imported ({error}); install the {ours}.x that goes with "
-            f"torch {ours}, or compile the codec with inductor"
-        ) from None
-    return torch_tensorrt.compile(
-        module, ir="dynamo", inputs=[example], enabled_precisions={example.dtype}
-    )
+        return f"torch-tensorrt {ours}.x cannot be imported ({error})"
+    theirs = ".".join(str(torch_tensorrt.__version__).split(".")[:2])
+    if theirs != ours:
+        return f"torch-tensorrt {theirs} is for torch {theirs}, and this is torch {ours}"
+    return None
+
+
+def _with_weights(layers: Iterable[nn.Module]) -> list[nn.Module]:
+    return [layer for layer in layers if any(True for _ in layer.parameters())]
 
 
 def _check_compiler() -> None:

@@ -207,7 +207,9 @@ def _local_executor(
     """The whole model in this process, on the fastest operations that there are for it."""
     facts, speed = bundle.dit.facts, config.speed
     num_past = settle_heads(bundle, speed.heads, config.family)
-    settle_model(bundle, backend.device, linears=speed.linears, compiles=speed.compile)
+    settle_model(
+        bundle, backend.device, linears=speed.linears, compiles=speed.compile, codec=speed.codec
+    )
     records = speed.graphs == "auto" and recipe.cache.sink_threshold is None  # these count calls
     backend = replace(
         backend,

@@ -11,8 +11,8 @@ from torch import nn
 
 from streamgen.cache.residuals import Residuals
 from streamgen.clock import Clock
-from streamgen.config.speed import SpeedConfig
-from streamgen.engine.compile import CudaRecorder, compile_blocks, compile_decoder
+from streamgen.config.speed import CodecChoice, SpeedConfig
+from streamgen.engine.compile import CudaRecorder, compile_blocks, compile_codec
 from streamgen.engine.cuda_lanes import CudaInOrder, CudaLanes
 from streamgen.engine.effort import ALL_BLOCKS, Savings
 from streamgen.engine.forward import AsWritten, ForwardRunner, Replayed
@@ -33,7 +33,12 @@ logger = logging.getLogger(__name__)
 
 
 def settle_model(
-    bundle: ModelBundle, device: torch.device, *, linears: str, compiles: bool
+    bundle: ModelBundle,
+    device: torch.device,
+    *,
+    linears: str,
+    compiles: bool,
+    codec: CodecChoice = "auto",
 ) -> None:
     """Quantise what was asked for, where it lies, and put it on its device; compile.
 
@@ -54,8 +59,10 @@ def settle_model(
         bundle.dit.to(device)
     if compiles:
         compile_blocks(bundle.dit)
-        if hasattr(bundle.codec, "decoder"):
-            compile_decoder(bundle.codec)
+    if codec == "auto" and compiles and hasattr(bundle.codec, "decoder"):
+        compile_codec(bundle.codec, device, tool="auto")
+    elif codec in ("inductor", "tensorrt"):
+        compile_codec(bundle.codec, device, tool=codec)
 
 
 def settle_heads(bundle: ModelBundle, named: str, family: str) -> tuple[int, ...] | None:

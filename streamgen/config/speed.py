@@ -8,7 +8,6 @@ from typing import Literal
 
 from streamgen.config.complaints import check_range, wrong
 
-
 CodecChoice = Literal["auto", "plain", "inductor", "tensorrt"]
 
 

@@ -27,8 +27,9 @@ logger = logging.getLogger(__name__)
 APPLICATION = "streamgen"
 DIRECTORY = "streamgen-directory"
 HEALTH_EVERY_S = 2.0
-START_TIMEOUT_S = 600.0  # of a replica; models may be large
 LOOK_EVERY_S = 0.2
+UP_AFTER_S, DOWN_AFTER_S = 5.0, 60.0  # that another number must have been wanted
+LOOK_BACK_S = 10.0  # over which Ray averages what is wanted
 GOODBYE_S = 5.0  # beside the time that streams have to move
 
 
@@ -145,6 +146,10 @@ class RayReplicas:
                 min_replicas=scaling.least,
                 max_replicas=scaling.most,
                 initial_replicas=scaling.least,
+                upscale_delay_s=UP_AFTER_S,
+                downscale_delay_s=DOWN_AFTER_S,
+                look_back_period_s=LOOK_BACK_S,
+                metrics_interval_s=HEALTH_EVERY_S,
                 policy=AutoscalingPolicy(policy_function=follow_router),
             ),
         )

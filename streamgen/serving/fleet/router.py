@@ -19,6 +19,7 @@ from streamgen.errors import StreamGenError
 from streamgen.metrics.export import Metrics
 from streamgen.serving.fleet.asking import ask
 from streamgen.serving.fleet.leases import Fleet, Replica
+from streamgen.serving.fleet.merging import merged
 from streamgen.serving.fleet.relay import Relay
 from streamgen.serving.fleet.upstream import Upstream
 from streamgen.serving.gateway import messages
@@ -43,6 +44,7 @@ SUSPECT_AFTER = 3  # questions without an answer
 MAX_WAITING = 256  # visitors in line
 MAX_CONNECTIONS = 1024
 
+OWN_GAUGES = ("streamgen_places_taken", "streamgen_visitors_waiting")
 PRESETS = TypeAdapter(list[PresetOffer])
 
 
@@ -193,7 +195,19 @@ class Router:
             ).set(count)
         for name, (text, value) in gauges.items():
             self._metrics.gauge(name, text).set(value)
-        return self._metrics.to_prometheus()
+        ready = [each for each in self.fleet.replicas if each.is_ready]
+        texts = await asyncio.gather(*(self._metrics_of(each) for each in ready))
+        names = [each.name for each in ready]
+        return self._metrics.to_prometheus() + merged(dict(zip(names, texts, strict=True)))
+
+    async def _metrics_of(self, replica: Replica) -> str:
+        """Its own, without the gauges that the router has, too; empty if it does not answer."""
+        try:
+            answer = await ask(replica.address, self.token, "GET", "/metrics")
+        except StreamGenError:
+            return ""
+        lines = answer.decode().splitlines()
+        return "\n".join(line for line in lines if not any(own in line for own in OWN_GAUGES))
 
     async def visit_by_socket(self, socket: WebSocket) -> None:
         await socket.accept()

@@ -67,17 +67,30 @@ def carried(snapshot: Snapshot) -> Snapshot:
     return unpack_snapshot(pack_snapshot(snapshot))
 
 
-def test_a_moved_stream_goes_on_with_the_next_picture(running: Running):
+MODES = {
+    "clean": (),
+    "per_step": ("cache.mode=per_step",),
+    "joint": ("cache.mode=joint", "cache.ring=4"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_moved_stream_goes_on_with_the_next_picture(mode: str):
     """No place of the stream is shown twice and none is left out."""
-    host, facts = running
-    before = host.open(Wishes(TEXT, "a red ball bouncing over a green field", 7), facts[TEXT])
-    seen = next_frames(before, 9)
-    snapshot = carried(before.snapshot(leave=True).result(WAIT_S))
-    seen += rest_of(before)
-    after = host.open(snapshot.wishes, facts[TEXT], snapshot=snapshot)
-    seen += next_frames(after, 12)
-    after.close()
-    times = [frame.pts_s * facts[TEXT].fps for frame in seen]
+    clock = MonotonicClock()
+    make = partial(Host, TEXT, overrides=(*SMALL, *MODES[mode]), clock=clock)
+    host = LiveHost({TEXT: make}, clock=clock)
+    try:
+        (facts,) = host.start()
+        before = host.open(Wishes(TEXT, "a red ball bouncing over a green field", 7), facts)
+        seen = next_frames(before, 9)
+        snapshot = carried(before.snapshot(leave=True).result(WAIT_S))
+        seen += rest_of(before)
+        after = host.open(snapshot.wishes, facts, snapshot=snapshot)
+        seen += next_frames(after, 12)
+    finally:
+        host.stop()
+    times = [frame.pts_s * facts.fps for frame in seen]
     np.testing.assert_allclose(times, range(len(seen)), atol=1e-6)
 
 

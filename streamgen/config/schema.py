@@ -8,13 +8,13 @@ cannot take effect is an error, not a warning. Knows no models: `family` and `we
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Literal
 
 from streamgen.config.cache_rules import check_cache, check_cache_and_chunks, check_joint
 from streamgen.config.complaints import check_range as _check_range
 from streamgen.config.complaints import shown as _shown
 from streamgen.config.complaints import wrong as _wrong
+from streamgen.config.ladder_rules import check_ladder, check_later
 from streamgen.config.model_files import WanFilesConfig
 from streamgen.config.speed import SETTLED_BY_HARDWARE, SpeedConfig, check_speed
 from streamgen.errors import ConfigError
@@ -65,10 +65,12 @@ class DenoiseConfig:
     guidance: Literal["none", "self", "initialize", "full"]  # how the unconditional side is found
     guidance_scale: float  # push towards the prompt, 0 to 50; 1 is none: for guidance "none" only
     guidance_delta: float  # scale of the virtual residual, 0 to 2; 1 for "none" and "full"
+    later_timesteps: tuple[float, ...] = ()  # those that chunks after the first take, from the
+    #                        first of `timesteps` on; empty: all (modes clean and recompute only)
 
     def __post_init__(self) -> None:
         _check_range("denoise.shift", self.shift, 0.01, 100)
-        _check_ladder(self.timesteps)
+        check_ladder(self.timesteps, self.later_timesteps)
         if self.warp and any(timestep % 1 for timestep in self.timesteps):
             raise _wrong(
                 "denoise.timesteps",
@@ -296,13 +298,19 @@ class StreamConfig:
                 f"must be below the last of denoise.timesteps = {last}",
                 "use 0",
             )
-        if self.cache.first_chunk == "alone" and len(self.denoise.timesteps) == 1:
+        is_single = len(self.denoise.timesteps) == 1
+        if self.cache.first_chunk == "alone" and is_single and self.wan is None:
             raise _wrong(
                 "cache.first_chunk",
                 self.cache.first_chunk,
                 "has no effect with a single step in denoise.timesteps",
                 'set it to "together"',
             )
+        check_later(
+            self.denoise.later_timesteps,
+            cache_mode=self.cache.mode,
+            reuses=bool(self.speed.reuse_steps),
+        )
 
     def _check_service(self) -> None:
         if self.engine.policy != "slo_aware" and self.service != ServiceConfig():
@@ -347,15 +355,3 @@ class StreamConfig:
                     f'has no effect with task = "text-to-video", must be {_shown(only)}',
                     f'set it to {_shown(only)} or task = "video-to-video"',
                 )
-
-
-def _check_ladder(timesteps: tuple[float, ...]) -> None:
-    is_falling = all(high > low for high, low in pairwise(timesteps))
-    is_inside = all(0 < timestep <= 1000 for timestep in timesteps)
-    if not (timesteps and is_falling and is_inside):
-        raise _wrong(
-            "denoise.timesteps",
-            list(timesteps),
-            "must be at least one number, strictly falling, each in (0, 1000]",
-            "use [1000, 750, 500, 250]",
-        )

@@ -24,8 +24,9 @@ def demand_of(recipe: Recipe, quality: Quality, facts: PipelineFacts) -> Demand:
     """What a session of a recipe needs on one rung of its ladder."""
     reduced = recipe.with_steps(quality.num_steps)
     divisor = quality.rate_divisor
-    units = sum(1 + reduced.has_negative(step) for step in range(reduced.num_passes))
-    steps = 1 if reduced.mode is CacheMode.JOINT else reduced.num_steps  # that a chunk waits for
+    taken = (*reduced.steps(1), *range(reduced.num_steps, reduced.num_passes))
+    units = sum(1 + reduced.has_negative(step) for step in taken)
+    steps = 1 if reduced.mode is CacheMode.JOINT else len(reduced.steps(1))  # a chunk waits for
     context_passes = reduced.num_passes - reduced.num_steps
     frames = reduced.chunk_frames * units / (steps + context_passes) / quality.picture_divisor**2
     collect_s = (facts.clip_frames * divisor - 1) / facts.fps if facts.takes_video else 0.0

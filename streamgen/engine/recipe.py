@@ -79,6 +79,9 @@ class Recipe:
     guidance: Guidance
     cache: CachePolicy = CachePolicy()
     savings: Savings = NO_SAVINGS
+    later_steps: tuple[int, ...] = ()
+    """The steps that chunks after the first take, from step 0 on; empty: all, as the first does.
+    Not where each step has a row, or its place in a window."""
 
     @property
     def num_steps(self) -> int:
@@ -144,6 +147,23 @@ class Recipe:
         if self.mode is not CacheMode.PER_STEP:
             return int(is_negative)
         return step + self.num_steps * is_negative
+
+    def steps(self, chunk: int) -> tuple[int, ...]:
+        """The steps that a chunk takes, rising."""
+        if chunk == 0 or not self.later_steps:
+            return tuple(range(self.num_steps))
+        return self.later_steps
+
+    def step_after(self, chunk: int, step: int) -> int:
+        """What comes after a pass: a step, the clean pass, or `num_passes` behind the last."""
+        if step >= self.num_steps:
+            return step + 1
+        return next((later for later in self.steps(chunk) if later > step), self.num_steps)
+
+    def next_sigma(self, chunk: int, step: int) -> float | None:
+        """Noise level after a step; None after the last, whose result is the clean chunk."""
+        after = self.step_after(chunk, step)
+        return self.ladder.sigmas[after] if after < self.num_steps else None
 
     def num_frames(self, chunk: int) -> int:
         return self.first_chunk_frames if chunk == 0 else self.chunk_frames
@@ -213,8 +233,14 @@ class Recipe:
             sigmas=tuple(self.ladder.sigmas[level] for level in chosen),
         )
         is_alone = self.first_chunk_is_alone and num_steps > 1
-        savings = self.savings.on_levels(tuple(chosen))
-        return replace(self, ladder=ladder, first_chunk_is_alone=is_alone, savings=savings)
+        kept = tuple(step for step, level in enumerate(chosen) if level in self.later_steps)
+        return replace(
+            self,
+            ladder=ladder,
+            first_chunk_is_alone=is_alone,
+            savings=self.savings.on_levels(tuple(chosen)),
+            later_steps=kept if len(kept) < num_steps else (),
+        )
 
     def row_levels(self) -> tuple[tuple[float, bool], ...]:
         """What each cache row of a session holds: chunks at which timestep, on which side.

@@ -214,7 +214,7 @@ class Session:
             row = self._row(chunk, where, placement, is_negative=is_negative)
             remembers = window.recalled() if row.is_final and not is_negative else ()
             rows.append(replace(row, remembers=remembers))
-        chunk.next_step += 1
+        chunk.next_step = recipe.step_after(chunk.chunk, where.step)
         chunk.is_busy = True
         return (*preludes, *rows)
 
@@ -258,9 +258,12 @@ class Session:
             ready_s=chunk.ready_s,
             num_rows=self._num_rows(chunk.next_step),
             num_frames=self.recipe.num_frames(chunk.chunk),
-            passes_left=max(1, self.recipe.num_steps - chunk.next_step),
+            passes_left=max(1, self._steps_from(chunk.chunk, chunk.next_step)),
             due_s=chunk.due_s,
         )
+
+    def _steps_from(self, chunk: int, step: int) -> int:
+        return sum(one >= step for one in self.recipe.steps(chunk))
 
     def _num_rows(self, step: int) -> int:
         return 1 + self.recipe.has_negative(step)
@@ -292,7 +295,7 @@ class Session:
             self.room_since_s,
             self._num_rows(0),
             num_frames=self.recipe.num_frames(self.next_chunk),
-            passes_left=self.recipe.num_steps,
+            passes_left=self._steps_from(self.next_chunk, 0),
             due_s=due_s,
         )
 
@@ -370,7 +373,7 @@ class Session:
         return Row(
             where=where,
             level=level,
-            next_sigma=None if is_context else ladder.next_sigma(where.step),
+            next_sigma=None if is_context else recipe.next_sigma(where.chunk, where.step),
             cache_row=self.cache_rows[recipe.cache_row(where.step, is_negative)],
             placement=placement,
             prompt=self.negative_prompt if is_negative else chunk.prompt,
@@ -378,7 +381,7 @@ class Session:
             guidance=recipe.guidance,
             is_context=is_context,
             is_negative=is_negative,
-            is_final=where.step == recipe.num_passes - 1,
+            is_final=recipe.step_after(where.chunk, where.step) == recipe.num_passes,
             effort=recipe.savings.effort(where.step, recipe.num_steps),
             first_frame=recipe.first_frame(chunk.chunk),
         )

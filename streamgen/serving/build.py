@@ -313,11 +313,12 @@ def _recipe(config: StreamConfig, schedule: NoiseSchedule, codec: CodecFacts) ->
         positions=Positions(cache.positions),
         chunk_frames=denoise.chunk_frames,
         first_chunk_frames=denoise.chunk_frames + leads,
-        first_chunk_is_alone=is_alone,
+        first_chunk_is_alone=is_alone and ladder.num_steps > 1,
         guidance=Guidance(
             GuidanceMode(denoise.guidance), denoise.guidance_scale, denoise.guidance_delta
         ),
         cache=_cache_policy(cache),
+        later_steps=tuple(denoise.timesteps.index(one) for one in denoise.later_timesteps),
     )
 
 

@@ -54,6 +54,14 @@ MOTION = ("noise_control.kind=motion", "noise_control.start_sigma=0.8")
         (T2V, ["cache.context_timestep=1000"], "must be in [0, 1000)"),
         (T2V, ["cache.context_timestep=500"], "must be below the last of denoise.timesteps"),
         (T2V, ["cache.first_chunk=alone"], 'has no effect with cache.mode = "clean"'),
+        (T2V, ["denoise.later_timesteps=[500]"], "from the first of them on; use [1000.0]"),
+        (
+            T2V,
+            ["denoise.later_timesteps=[1000,500]"],
+            "must be some, not all, of denoise.timesteps",
+        ),
+        (T2V, ["denoise.later_timesteps=[1000,700]"], "must be some, not all"),
+        (V2V, ["denoise.later_timesteps=[1000]"], 'be followed with cache.mode = "per_step"'),
         (V2V, ["cache.context_timestep=10"], 'has no effect with cache.mode = "per_step"'),
         (
             V2V,

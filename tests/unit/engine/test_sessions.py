@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from streamgen.diffusion.flow import add_noise, velocity_to_clean
 from streamgen.diffusion.guidance import Guidance, GuidanceMode
 from streamgen.engine.prompt_book import PromptBook
 from streamgen.engine.recipe import CacheMode
@@ -12,8 +15,15 @@ from streamgen.errors import CapacityError
 from streamgen.scheduling.plan import Pass
 from streamgen.scheduling.policy import Sequential, StreamBatch
 from streamgen.types import PromptId
-from tests.slow_rollout import slow_rollout
-from tests.small_engine import LatentDecoder, SmallEngine, noise_starter, small_recipe, text
+from tests.slow_rollout import SlowRow, slow_rollout
+from tests.small_engine import (
+    NOISE,
+    LatentDecoder,
+    SmallEngine,
+    noise_starter,
+    small_recipe,
+    text,
+)
 
 FULL = Guidance(GuidanceMode.FULL, 2.0)
 
@@ -312,3 +322,34 @@ def test_a_session_that_breaks_costs_the_others_nothing(
     rig.engine.close(healthy.session)
     rig.tick(2)
     assert len(rig.slots) == 0
+
+
+@pytest.mark.parametrize("later", [(0,), (0, 2), (0, 1, 3)])
+def test_later_chunks_leave_out_steps_as_if_they_had_their_own_ladder(
+    later: tuple[int, ...],
+) -> None:
+    """The first chunk takes four (Causal Forcing++). Written down plainly, under either policy."""
+    recipe = replace(small_recipe(steps=4, mode=CacheMode.CLEAN, ring=4), later_steps=later)
+    for policy in (StreamBatch(), Sequential()):
+        rig = SmallEngine(policy)
+        stream = rig.open(recipe, seed=4, max_chunks=5)
+        for _ in range(60):
+            rig.tick()
+        assert len(stream.latents) == 5
+        assert len(rig.slots) == 0
+        texts = text(1)
+        row, start = SlowRow(rig.model, recipe), noise_starter(recipe, seed=4, max_chunks=5).start
+        for chunk, found in enumerate(stream.latents):
+            noisy = start(chunk).latents_FCHW
+            steps = range(4) if chunk == 0 else later
+            for place, step in enumerate(steps):
+                at = {"text_MD": texts, "first_frame": chunk}
+                velocity = row.forward(noisy, timestep=recipe.ladder.timesteps[step], **at)
+                sigma = torch.tensor([recipe.ladder.sigmas[step]], dtype=torch.float64)
+                clean = velocity_to_clean(noisy[None], velocity[None], sigma)[0]
+                if place + 1 < len(steps):
+                    noise = NOISE.noise(4, chunk, step + 1, tuple(clean.shape))
+                    level = torch.tensor([recipe.ladder.sigmas[steps[place + 1]]])
+                    noisy = add_noise(clean[None], noise[None], level)[0]
+            row.forward(clean, timestep=recipe.context_level.timestep, **at)
+            torch.testing.assert_close(found, clean, atol=1e-5, rtol=0)

@@ -64,8 +64,14 @@ def watched(mode: CacheMode, positions: Positions) -> tuple[Watch, int]:
     return watch, shape.num_cells * shape.grid.num_tokens * shape.num_heads * shape.head_dim
 
 
-@pytest.mark.parametrize("mode", [CacheMode.CLEAN, CacheMode.PER_STEP])
-@pytest.mark.parametrize("positions", list(Positions))
+@pytest.mark.parametrize(
+    ("mode", "positions"),
+    [
+        *((mode, kind) for mode in (CacheMode.CLEAN, CacheMode.PER_STEP) for kind in Positions),
+        (CacheMode.JOINT, Positions.WINDOW),
+        (CacheMode.RECOMPUTE, Positions.WINDOW),
+    ],
+)
 def test_no_operator_of_a_steady_tick_waits_or_rolls(mode: CacheMode, positions: Positions) -> None:
     """Every way to read a number back ends in one of these operators, `.item()` and all."""
     watch, _ = watched(mode, positions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import gradio as gr
@@ -54,6 +54,7 @@ def _theme() -> Base:
 
 def page_of(presets: Sequence[PresetFacts]) -> gr.Blocks:
     """The page itself, for what these presets can do."""
+    slowest = _first(facts.transition_chunks for facts in presets)
     most_steps = max(facts.steps for facts in presets)  # a slider needs two ends, so hidden at 1
     with gr.Blocks(title="StreamGen", analytics_enabled=False) as blocks:
         with gr.Row(equal_height=False):
@@ -65,7 +66,8 @@ def page_of(presets: Sequence[PresetFacts]) -> gr.Blocks:
                 )
             with gr.Column(scale=2, min_width=260, elem_id="sg-settings"):
                 strength = gr.Slider(
-                    0, 1, value=0.1, step=0.05, label="Strength",
+                    0, 1, value=_first(facts.strength for facts in presets if facts.takes_video),
+                    step=0.05, label="Strength",
                     info="How far the picture may leave its input",
                 )  # fmt: skip
                 steps = gr.Slider(
@@ -73,7 +75,7 @@ def page_of(presets: Sequence[PresetFacts]) -> gr.Blocks:
                     info="Fewer are faster", visible=most_steps > 1,
                 )  # fmt: skip
                 transition = gr.Slider(
-                    0, 16, value=0, step=1, label="Transition",
+                    0, max(16, slowest), value=slowest, step=1, label="Transition",
                     info="Chunks in which a new prompt takes over",
                 )  # fmt: skip
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, info="Begins anew")
@@ -87,6 +89,10 @@ def page_of(presets: Sequence[PresetFacts]) -> gr.Blocks:
             part.change(None, [part], None, js=_tell(name))
         dice.click(None, None, [seed], js="() => Math.floor(Math.random() * 1e6)")
     return blocks
+
+
+def _first(defaults: Iterable[float]) -> float:
+    return next(iter(defaults), 0)
 
 
 def _tell(name: str) -> str:

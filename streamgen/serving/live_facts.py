@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streamgen.serving.build import FULL_STRENGTH_NOISE
 from streamgen.serving.host import Host
 from streamgen.types import PictureSize
 
@@ -32,6 +33,8 @@ class PresetFacts:
     steps: int  # the most that a stream can have
     sessions: int  # streams that it has memory for
     seed: int
+    strength: float = 0.0  # of video-to-video that asks for none
+    transition_chunks: int = 0  # within which a new prompt takes over, unless told otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +61,14 @@ def facts_of(name: str, host: Host) -> PresetFacts:
         steps=host.max_steps,
         sessions=config.engine.sessions,
         seed=config.engine.seed,
+        strength=_strength(host) if host.takes_video else 0.0,
+        transition_chunks=config.prompts.transition_chunks,
     )
+
+
+def _strength(host: Host) -> float:
+    """The strength in [0, 1] of a session that asks for none; see `video_start`."""
+    config = host.pipeline.config.noise_control
+    if host.pipeline.bundle.dit.facts.condition_channels > 0:
+        return min(1.0, config.condition_noise / FULL_STRENGTH_NOISE)
+    return config.start_sigma

@@ -167,6 +167,7 @@ def test_the_camera_is_restyled_after_a_click_and_follows_a_prompt_typed_while_i
             "() => parseFloat(document.querySelector('[data-figure=fps]').textContent) > 0"
         )
         assert page.locator("[data-figure=latency]").inner_text().endswith("ms")
+        assert page.locator("[data-figure=quality]").inner_text() == "full"
     assert server.is_freed()
 
 

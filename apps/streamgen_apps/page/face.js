@@ -9,7 +9,10 @@ export class Face {
   button(name) { return this.#root.querySelector(`.sg-bar [data-do="${name}"]`); }
   isPressed(name) { return this.button(name).getAttribute("aria-pressed") === "true"; }
   press(name, isPressed) { this.button(name).setAttribute("aria-pressed", String(isPressed)); }
-  figure(name, text) { this.#root.querySelector(`[data-figure="${name}"]`).textContent = text; }
+  figure(name, text) {
+    const place = this.#root.querySelector(`[data-figure="${name}"]`);
+    place.textContent = place.title = text;
+  }
   cover(text) { this.part("cover-text").textContent = text; }
 
   note(text = "", isError = false) {

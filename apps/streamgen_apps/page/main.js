@@ -186,6 +186,7 @@ class Page {
     this.#face.figure("latency", age === null ? "-" : `${Math.round(age)} ms`);
     this.#face.figure("sent", this.#granted?.takes_video ? this.#sent.perSecond.toFixed(1) : "-");
     this.#face.figure("dropped", String(figures.dropped));
+    this.#face.figure("quality", figures.quality);
     this.#face.figure("streams", `${figures.streams}/${figures.places}`);
   }
 
@@ -245,7 +246,7 @@ class Page {
     if (!this.#isOn) {
       this.#granted = null;
       this.#forgetFigures();
-      for (const name of ["fps", "latency", "sent", "dropped"]) this.#face.figure(name, "-");
+      for (const name of ["fps", "latency", "sent", "dropped", "quality"]) this.#face.figure(name, "-");
     }
   }
 

@@ -57,15 +57,19 @@ for steps in (1, 4):
     facts = PresetFacts(
         name="some", description="a model", knowledge="draws.", takes_video=True,
         size=PictureSize(64, 64), fps=16, steps=steps, sessions=1, seed=0,
+        strength=steps / 4, transition_chunks=2 * steps,
     )
     parts = page_of([facts]).blocks.values()
-    print({part.label: part.visible for part in parts if type(part).__name__ == "Slider"})
+    sliders = [part for part in parts if type(part).__name__ == "Slider"]
+    print({part.label: part.visible for part in sliders})
+    print({part.label: part.value for part in sliders})
 """
 
 
 def test_every_offer_has_a_page():
-    """A model of one step has no choice of steps. (In a process of its own: gradio leaves open
-    what it opens.)"""
+    """A model of one step has no choice of steps; sliders stand where the preset does.
+
+    (In a process of its own: gradio leaves open what it opens.)"""
     pytest.importorskip("gradio", reason="the page needs streamgen[webcam]")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     shown = subprocess.run(
@@ -73,7 +77,9 @@ def test_every_offer_has_a_page():
     )
     assert shown.stdout.splitlines() == [
         "{'Strength': True, 'Steps': False, 'Transition': True}",
+        "{'Strength': 0.25, 'Steps': 1, 'Transition': 2}",
         "{'Strength': True, 'Steps': True, 'Transition': True}",
+        "{'Strength': 1.0, 'Steps': 4, 'Transition': 8}",
     ]
 
 

@@ -61,7 +61,7 @@ def calibrate(pipeline: Pipeline, prompts: list[str], num_chunks: int) -> HeadMe
         LocalExecutor(
             Stage(pipeline.bundle.dit, cache, device=backend.device),
             DenoiseSlots(facts, pipeline.noise),
-            clock,
+            pipeline.lanes,
         ),
         Sequential(),
         rows=RowPool(recipe.num_cache_rows),

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 from pathlib import Path
 
 from streamgen.errors import ConfigError
 from streamgen.serving.bench.measure import Effort
 from streamgen.serving.bench.report import BenchOptions, compared_with, rows_of, run_bench
+from streamgen_apps.logs import begin_logging
 
 MOST = 1_000_000  # of anything counted: more is a mistake
 
 
 def bench(options: argparse.Namespace) -> int:
     """Measure and print; returns the exit code."""
-    logging.basicConfig(format="streamgen: %(message)s", level=logging.WARNING)
+    begin_logging()
     for name, least in (
         ("rounds", 1), ("chunks", 2), ("warm_up", 1), ("cold", 0), ("memory_frames", 0)
     ):  # fmt: skip

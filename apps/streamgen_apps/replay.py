@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
+
+from streamgen_apps.logs import begin_logging
 
 EXAMPLES = """\
 examples:
@@ -45,7 +46,7 @@ def _replay(options: argparse.Namespace) -> int:
     from streamgen.serving.playing import play
     from streamgen.serving.replay import Replay
 
-    logging.basicConfig(format="streamgen: %(message)s", level=logging.WARNING)
+    begin_logging()
     clock = MonotonicClock()
     with (
         Interrupts() as interrupts,

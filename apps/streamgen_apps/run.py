@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import logging
 import math
 import os
 import re
@@ -30,6 +29,7 @@ from streamgen_apps.input_options import (
     check_input_options,
     prompts_of,
 )
+from streamgen_apps.logs import begin_logging
 from streamgen_apps.watch_options import check_watch_options, write_trace, write_watched
 
 TEXT_PRESET, VIDEO_PRESET = "tiny-cpu", "tiny-cpu-v2v"
@@ -42,7 +42,7 @@ MAX_STEM = 60  # characters of a name made from the prompt
 
 def run(options: argparse.Namespace) -> int:
     """Run one stream to its end; returns the exit code."""
-    logging.basicConfig(format="streamgen: %(message)s", level=logging.WARNING)
+    begin_logging()
     prompt, later = prompts_of(options)
     check_input_options(options)
     _check_length(options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import os
 import signal
 import socket
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from streamgen.clock import Clock, MonotonicClock
 from streamgen.errors import ConfigError, StreamGenError
 from streamgen_apps.listening import certificate_of, listen, reachable_name
+from streamgen_apps.logs import begin_logging
 
 if TYPE_CHECKING:
     from streamgen.serving.fleet.router import Router
@@ -29,7 +29,7 @@ GOODBYE_S = 2  # that connections have when the server ends
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C; returns the exit code."""
-    logging.basicConfig(format="streamgen: %(message)s", level=logging.WARNING)
+    begin_logging()
     _check(options)
     from streamgen.serving.gateway.access import is_loopback, new_token
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import socket
 import sys
 from functools import partial
@@ -18,6 +17,7 @@ from streamgen.serving.interrupts import Interrupts
 from streamgen.serving.live import LiveHost
 from streamgen.serving.live_facts import PresetFacts
 from streamgen_apps.listening import certificate_of, listen, reachable_name
+from streamgen_apps.logs import begin_logging
 
 PRESETS = ("tiny-cpu-v2v", "tiny-cpu")
 GOODBYE_S = 2  # that open pages have when the server ends
@@ -25,7 +25,7 @@ GOODBYE_S = 2  # that open pages have when the server ends
 
 def webcam(options: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C; returns the exit code."""
-    logging.basicConfig(format="streamgen: %(message)s", level=logging.WARNING)
+    begin_logging()
     _check_packages()
     from streamgen.serving.gateway.access import is_loopback, new_token
 

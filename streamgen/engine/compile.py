@@ -81,7 +81,7 @@ def compile_codec(codec: VideoCodec[Any], device: torch.device, *, tool: CodecTo
         tool = "tensorrt" if missing is None else "inductor"
         logger.info("codec: %s%s", tool, "" if missing is None else f" ({missing})")
     elif tool == "tensorrt" and (missing := missing_tensorrt(device)) is not None:
-        raise ConfigError(f'{missing}; install it, or set speed.codec = "inductor"')
+        raise ConfigError(f'{missing}; set speed.codec = "auto" or "inductor"')
     decoder = codec.get_submodule("decoder")
     layers = list(decoder) if isinstance(decoder, nn.Sequential) else [decoder]
     if tool == "tensorrt":

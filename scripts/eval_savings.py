@@ -182,14 +182,13 @@ def main() -> int:
         "streams": options.streams,
         "frames": options.frames,
         "hardware": options.hardware,
-        "commit": options.commit,
     }
     results = Results(options.out, facts)
     for name in options.settings:
         began_s = time.perf_counter()
-        results.put("savings", name, measure(
-            setup, SETTINGS[name], prompts, options.frames, world
-        ))  # fmt: skip
+        found = measure(setup, SETTINGS[name], prompts, options.frames, world)
+        found["commit"] = options.commit
+        results.put("savings", name, found)
         logger.info("%s took %.0f s", name, time.perf_counter() - began_s)
     return 0
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from streamgen.errors import ConfigError
 from streamgen.models.quantised import Fp8Linear, Linears, quantise_linears, to_fp8
+from streamgen.ops.backend import check_fp8
 from tests.small_engine import small_dit
 
 
@@ -50,3 +51,14 @@ def test_nothing_is_replaced_where_all_is_kept() -> None:
 def test_without_torchao_int8_says_what_to_install() -> None:
     with pytest.raises(ConfigError, match=r"needs torchao.*streamgen\[quant\]"):
         quantise_linears(small_dit(), Linears.INT8)
+
+
+def test_fp8_is_refused_on_a_gpu_that_cannot_multiply_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ampere has no e4m3: one line that says so, and what to take instead. A CPU emulates it."""
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
+    with pytest.raises(ConfigError, match=r"8\.9 .*this one has 8\.6; use \"int8\""):
+        check_fp8(cuda, 'cache.dtype = "fp8"')
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    check_fp8(cuda, 'cache.dtype = "fp8"')
+    check_fp8(torch.device("cpu"), 'cache.dtype = "fp8"')

@@ -39,7 +39,8 @@ def table() -> list[str]:
 def test_the_page_says_what_the_code_computes() -> None:
     text = PAGE.read_text(encoding="utf-8")
     found = re.findall(r"^\| `.*\|$", text.partition("## Cards")[2], re.MULTILINE)
-    assert found == table()
+    expected = table()
+    assert found == expected, "the table of docs/memory.md should be:\n" + "\n".join(expected)
 
 
 @pytest.mark.parametrize("card_gb", [8, 12])

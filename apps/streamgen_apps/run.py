@@ -20,6 +20,7 @@ from streamgen.serving.host import Host
 from streamgen.serving.interrupts import Interrupts
 from streamgen.serving.outputs import Outputs
 from streamgen.serving.playing import FITS, Progress, open_input, play
+from streamgen.serving.ranges import check_seed, check_strength
 from streamgen.serving.stream import Stream
 from streamgen.serving.timeline import PromptTimeline
 from streamgen_apps.commands import Commands, read_lines, tell_on_stderr
@@ -47,6 +48,10 @@ def run(options: argparse.Namespace) -> int:
     check_input_options(options)
     _check_length(options)
     _check_save(options)
+    if options.seed is not None:
+        check_seed(options.seed)
+    if options.strength is not None:
+        check_strength(options.strength)
     check_watch_options(options)
     targets = options.outputs or [_free_name(prompt)]
     preset = options.preset

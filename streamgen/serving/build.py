@@ -55,6 +55,7 @@ from streamgen.serving.grid import token_grid
 from streamgen.serving.memory import Memory, check_fits, memory_of
 from streamgen.serving.model_files import WanParts, wan_files, wan_parts
 from streamgen.serving.noise_start import noise_controller
+from streamgen.serving.ranges import check_strength
 from streamgen.serving.speed import (
     attention_shape,
     make_residuals,
@@ -270,8 +271,7 @@ def video_start(
     has_condition = pipeline.bundle.dit.facts.condition_channels > 0
     start_sigma, condition_noise = config.start_sigma, config.condition_noise
     if strength is not None:
-        if not 0 <= strength <= 1:
-            raise ConfigError(f"strength {strength:g} is not in 0 to 1; choose one that is")
+        check_strength(strength)
         if has_condition:
             condition_noise = strength * FULL_STRENGTH_NOISE
         else:

@@ -37,6 +37,7 @@ from streamgen.serving.build import (
 )
 from streamgen.serving.calibration import calibrate
 from streamgen.serving.prompts import PromptShelf
+from streamgen.serving.ranges import check_seed
 from streamgen.serving.ranks import Ranks
 from streamgen.serving.service import out_of_memory, predicted, terms
 from streamgen.serving.starters import (
@@ -391,9 +392,3 @@ class Host:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def check_seed(seed: int) -> None:
-    """Raises ConfigError for a seed that noise cannot be made from."""
-    if not 0 <= seed < 2**63:
-        raise ConfigError(f"seed {seed} is not in 0 to 2**63 - 1; choose another")

@@ -23,10 +23,11 @@ from streamgen.errors import ConfigError, StreamGenError
 from streamgen.media.frame_queue import LiveFrameQueue
 from streamgen.media.pixels import size_of
 from streamgen.serving.calls import Calls
-from streamgen.serving.host import Host, OpenSession, check_seed
+from streamgen.serving.host import Host, OpenSession
 from streamgen.serving.live_facts import Granted, PresetFacts, Wishes, facts_of
 from streamgen.serving.live_input import LiveInput
 from streamgen.serving.prompts import check_prompt
+from streamgen.serving.ranges import check_seed
 from streamgen.serving.service import predicted_sessions
 from streamgen.serving.snapshot import Snapshot, restore, take_snapshot
 from streamgen.types import Frame

@@ -11,13 +11,14 @@ from streamgen.errors import ConfigError
 from streamgen.media.pixels import Fit
 from streamgen.media.source import FrameSource
 from streamgen.scheduling.service import ServiceLevel
-from streamgen.serving.host import Host, OpenSession, check_seed
+from streamgen.serving.host import Host, OpenSession
 from streamgen.serving.opening import (
     opening_from_pictures,
     opening_from_saved,
     picture_frames,
     save_stream,
 )
+from streamgen.serving.ranges import check_seed
 from streamgen.serving.recording import SessionRecorder
 from streamgen.serving.timeline import PromptTimeline
 from streamgen.types import Clip, Frame, PictureSize

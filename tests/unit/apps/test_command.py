@@ -118,6 +118,26 @@ def test_a_wrong_request_is_told_in_one_line_with_exit_code_2(
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        [""],
+        [BALL, "--seed", "-1"],
+        [BALL, "-i", "synthetic:8", "--strength", "7"],
+        [BALL, "--frames", "0"],
+        [BALL, "--loop"],
+    ],
+)
+def test_what_needs_no_model_to_be_wrong_is_told_before_one_is_loaded(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    def loaded(*_: object, **__: object) -> None:
+        pytest.fail("a model was loaded first")
+
+    monkeypatch.setattr("streamgen_apps.run.Host", loaded)
+    assert run("-o", "old.mp4", *arguments) == 2
+
+
+@pytest.mark.parametrize(
     ("output", "code", "words"),
     [
         ("", 2, "-o is empty"),

@@ -216,16 +216,21 @@ class Visit:
             while not (stream.output.has_ended() and pacer.due_s is None):
                 due_s = pacer.due_s
                 wait_s = None if due_s is None else max(0.0, due_s - self._clock.now())
-                # not wait_for, which before Python 3.12 forgets that it was cancelled if what it
-                # waits for comes in the same step: the stream would outlive its visitor
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait_s):
-                        await changed.wait()
-                if changed.is_set():
-                    pacer.add(_waiting_frames(stream))
-                    changed.clear()
-                    if not stream.output.has_ended():
-                        forget = stream.output.when_readable(wake)
+                # what is made from text stays where it is until all before it is shown: so its
+                # host draws no faster than that, and leaves nothing out
+                if stream.input is None and pacer.num_waiting:
+                    await asyncio.sleep(wait_s or 0.0)
+                else:
+                    # not wait_for, which before Python 3.12 forgets that it was cancelled if what
+                    # it waits for comes in the same step: the stream would outlive its visitor
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(wait_s):
+                            await changed.wait()
+                    if changed.is_set():
+                        pacer.add(_waiting_frames(stream))
+                        changed.clear()
+                        if not stream.output.has_ended():
+                            forget = stream.output.when_readable(wake)
                 if (frame := pacer.take()) is not None:
                     if stream.input is None:
                         frame = replace(frame, pts_s=messages.text_stamp_ms(frame.pts_s) / MS)

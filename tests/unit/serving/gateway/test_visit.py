@@ -270,3 +270,23 @@ def test_a_server_that_closes_ends_a_visit_at_any_moment_also_one_that_is_ending
         assert house.is_empty, moment
 
     at_every_moment(test)
+
+
+def test_pictures_of_words_wait_where_they_are_until_those_before_are_shown():
+    """So their host is held up, draws no faster than they are shown, and none is left out."""
+
+    async def test() -> None:
+        house = House()
+        peer, visit = house.enter()
+        peer.say(START)
+        await steps(SETTLED)
+        for waiting in (0, 0, 1):  # shown at once, then waiting for its moment, then left there
+            house.draw()
+            await steps(SETTLED)
+            (stream,) = house.host.open_streams
+            assert stream.output.num_waiting == waiting
+        assert peer.num_shown == 1
+        peer.leave()
+        await visit
+
+    asyncio.run(test())

@@ -163,6 +163,9 @@ def _program() -> Iterator[Finding]:
         "darwin": "brew install ffmpeg",
         "win32": "winget install ffmpeg",
     }.get(sys.platform)
+    player = shutil.which("ffplay")
+    told = player or "needed by -o preview:, the window"
+    yield Finding("ffmpeg", "ffplay", player is not None, told, None if player else remedy)
     if program is None:
         told = "srt: inputs and outputs need it; everything else goes without"
         yield Finding("ffmpeg", "ffmpeg", False, told, remedy)

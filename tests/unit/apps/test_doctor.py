@@ -49,7 +49,7 @@ def test_what_is_missing_comes_with_one_command(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(doctor, "LINUX_MODULES", tmp_path)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(sys, "platform", "linux")
-    for name in (*doctor.PACKAGES, "ffmpeg", "v4l2loopback", "xformers"):
+    for name in (*doctor.PACKAGES, "ffmpeg", "ffplay", "v4l2loopback", "xformers"):
         finding = found(name)
         assert not finding.is_there
         assert finding.remedy is not None

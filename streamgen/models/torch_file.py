@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from streamgen.models.file_text import checked_key, reason_of
 
 WRAPPERS = ("generator_ema", "generator", "state_dict", "model", "generator_lora")
 MAX_DEPTH = 3  # wrappers within wrappers; a file may also contain itself
+MAX_STRUCTURE_BYTES = 16 * 2**20  # of the pickle of names and shapes: 0.17 MB for 2,190 tensors
 
 # A damaged pickle can make torch's restricted unpickler stumble in any of these ways.
 _UNREADABLE = (
@@ -97,12 +99,32 @@ def _present(state: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _load(path: Path) -> object:
+    _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse what would grow without bound while it is read; other damage is found by torch."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise CheckpointError(
+            f"{path}: is a compressed archive, which torch never writes; use the published file"
+        )
+    structure = max((e.file_size for e in entries if e.filename.endswith(".pkl")), default=0)
+    if structure > MAX_STRUCTURE_BYTES:
+        raise CheckpointError(
+            f"{path}: describes its tensors in {structure} bytes, {MAX_STRUCTURE_BYTES} are "
+            f"allowed; use the file of the model's weights"
+        )
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:

@@ -150,6 +150,21 @@ def test_another_zip_is_no_torch_file(tmp_path: Path) -> None:
     assert "damaged or not a torch file" in refusal(path)
 
 
+def test_archives_that_would_grow_while_they_are_read_are_refused(tmp_path: Path) -> None:
+    """A small file may hold gigabytes of zeros, or a structure of nothing but empty lists."""
+    honest = write_torch(tmp_path / "honest.pt", {"a": torch.zeros(2)})
+    for name, kind, expected in (
+        ("zeros.pt", zipfile.ZIP_DEFLATED, "is a compressed archive, which torch never writes"),
+        ("lists.pt", zipfile.ZIP_STORED, "describes its tensors in"),
+    ):
+        with zipfile.ZipFile(honest) as source, zipfile.ZipFile(tmp_path / name, "w") as bomb:
+            for entry in source.namelist():
+                is_structure = entry.endswith("data.pkl")
+                content = b"\x80\x02" + b"]" * 2**25 if is_structure else source.read(entry)
+                bomb.writestr(entry, content, compress_type=kind)
+        assert expected in refusal(tmp_path / name)
+
+
 def test_torch_files_of_the_old_format_say_how_to_convert(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)

@@ -15,7 +15,7 @@ from streamgen_apps.models import add_models
 from streamgen_apps.output_options import OUTPUTS, add_output_options
 from streamgen_apps.replay import add_replay
 from streamgen_apps.serve_options import EXAMPLES as SERVE_EXAMPLES
-from streamgen_apps.serve_options import add_serve_options
+from streamgen_apps.serve_options import add_serve_options, add_server_options
 from streamgen_apps.simulate import add_simulate
 from streamgen_apps.watch_options import add_watch_options
 
@@ -149,33 +149,7 @@ def _add_webcam(commands: argparse._SubParsersAction[_Parser]) -> None:
         description="Serve a page that restyles the visitor's camera, or draws from words.",
         allow_abbrev=False,
     )
-    page.add_argument("--host", default="127.0.0.1", help="address to listen on; 127.0.0.1")
-    page.add_argument("--port", type=int, default=7860, metavar="N", help="0 takes a free one")
-    page.add_argument(
-        "--token", metavar="SECRET", help="what visitors must know; made if --host is not local"
-    )
-    page.add_argument(
-        "--https", action="store_true", help="with a certificate of its own, for phones' cameras"
-    )
-    page.add_argument("--certificate", metavar="FILE", help="PEM certificate for HTTPS")
-    page.add_argument("--key", metavar="FILE", help="PEM key of the certificate")
-    page.add_argument(
-        "--max-sessions", type=int, metavar="N", help="visitors at once; others wait in line"
-    )
-    page.add_argument(
-        "--preset",
-        action="append",
-        metavar="NAME",
-        help="a preset's name or a .toml file; may be given again; the tiny ones if left out",
-    )
-    page.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change a setting of every preset, as engine.sessions=8; may be given again",
-    )
+    add_server_options(page)
     page.set_defaults(command=_webcam)
 
 

@@ -17,16 +17,16 @@ docs/api.md says how programs talk to it, docs/deploy.md how to keep it running
 """
 
 
-def add_serve_options(
-    parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]
-) -> None:
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """What the page and the server for programs have in common: the same server behind both."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 127.0.0.1")
     parser.add_argument("--port", type=int, default=7860, metavar="N", help="0 takes a free one")
     parser.add_argument(
-        "--token", metavar="SECRET", help="what clients must know; made if --host is not local"
+        "--token", metavar="SECRET", help="what others must know; made if --host is not local"
     )
-    parser.add_argument("--token-file", metavar="FILE", help="a file with the token in it")
-    parser.add_argument("--https", action="store_true", help="with a certificate of its own")
+    parser.add_argument(
+        "--https", action="store_true", help="with a certificate of its own, for phones' cameras"
+    )
     parser.add_argument("--certificate", metavar="FILE", help="PEM certificate for HTTPS")
     parser.add_argument("--key", metavar="FILE", help="PEM key of the certificate")
     parser.add_argument(
@@ -46,6 +46,13 @@ def add_serve_options(
         dest="overrides",
         help="change a setting of every preset, as engine.sessions=8; may be given again",
     )
+
+
+def add_serve_options(
+    parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int]
+) -> None:
+    add_server_options(parser)
+    parser.add_argument("--token-file", metavar="FILE", help="a file with the token in it")
     parser.add_argument(
         "--gpus", type=int, default=1, metavar="N", help="divide each model among N GPUs"
     )

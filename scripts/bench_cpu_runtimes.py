@@ -19,6 +19,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,22 +56,18 @@ class GivenWindow:
 
 
 class Pass(nn.Module):
-    """One pass of the DiT with everything that changes as arguments."""
+    """One pass of the DiT with everything that changes but the timestep as arguments."""
 
     def __init__(self, dit: Any, table: RopeTable, grid: Any) -> None:
         super().__init__()
         self.dit, self.grid = dit, grid
         self.table = table
+        self.cond: Conditioning = dit.condition(torch.tensor([[500.0]]), ())
 
-    def forward(
-        self, latents_BFCHW: Tensor, time_BFD: Tensor, modulation_BF6D: Tensor, text: Tensor,
-        window: Tensor,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    def forward(self, latents_BFCHW: Tensor, text: Tensor, window: Tensor) -> tuple[Tensor, Tensor]:
         """`text` and `window` are keys and values of all blocks: [block, 2, B, tokens, N, E]."""
         blocks = range(self.dit.facts.num_blocks)
-        cond = Conditioning(
-            time_BFD, modulation_BF6D, tuple(TextKV(text[i, 0], text[i, 1]) for i in blocks)
-        )
+        cond = replace(self.cond, text=tuple(TextKV(text[i, 0], text[i, 1]) for i in blocks))
         hidden_BLD = self.dit.embed(latents_BFCHW)
         new: list[Tensor] = []
         for i in blocks:
@@ -114,13 +111,10 @@ def the_pass(dit: Any) -> tuple[nn.Module, tuple[Tensor, ...]]:
     facts = dit.facts
     grid = dit.grid(LATENTS, LATENTS)
     table = rope_table(torch.tensor([[WINDOW]]), grid, facts.head_dim)
-    cond = dit.condition(torch.tensor([[500.0]]), ())
     tokens, heads = grid.num_tokens, (facts.num_heads, facts.head_dim)
     channels = facts.latent_channels + facts.condition_channels
     inputs = (
         torch.randn(1, 1, channels, LATENTS, LATENTS),
-        cond.time_BFD,
-        cond.modulation_BF6D,
         torch.randn(facts.num_blocks, 2, 1, facts.text_len, *heads),
         torch.randn(facts.num_blocks, 2, 1, WINDOW * tokens, *heads),
     )

@@ -15,8 +15,10 @@ def begin_logging() -> None:
 
     Raises ConfigError if STREAMGEN_LOG is something else.
     """
-    wanted = os.environ.get("STREAMGEN_LOG", "warning")
+    logging.basicConfig(format="streamgen: %(message)s", level=logging.WARNING)
+    wanted = os.environ.get("STREAMGEN_LOG")
+    if wanted is None:
+        return
     if wanted.lower() not in LEVELS:
         raise ConfigError(f'STREAMGEN_LOG = "{wanted}" is none of {", ".join(LEVELS)}; unset it')
-    logging.basicConfig(format="streamgen: %(message)s", level=logging.WARNING)
     logging.getLogger("streamgen").setLevel(wanted.upper())

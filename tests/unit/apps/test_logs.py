@@ -26,10 +26,11 @@ def test_a_level_is_taken_by_its_name(
     assert logging.getLogger("streamgen").level == level
 
 
-def test_warnings_are_told_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_it_the_level_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STREAMGEN_LOG", raising=False)
+    before = logging.getLogger("streamgen").level
     begin_logging()
-    assert logging.getLogger("streamgen").level == logging.WARNING
+    assert logging.getLogger("streamgen").level == before
 
 
 def test_any_other_word_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def test_without_a_fitting_tensorrt_auto_says_why_and_asking_for_it_is_an_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     install(monkeypatch, version)
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="streamgen")
     compile_codec(tiny_codec(), device, tool="auto")
     assert reason in caplog.text
     assert "backend" not in compiled["Decoder"]

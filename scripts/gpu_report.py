@@ -45,6 +45,7 @@ from streamgen.models.wan.tae import TAEW_21, TaeConfig  # noqa: E402
 from streamgen.ops.attention_backends import AttentionShape, try_attentions  # noqa: E402
 from streamgen.ops.backend import Backend, choose_operations  # noqa: E402
 from streamgen.ops.operations import PLAIN  # noqa: E402
+from streamgen.ops.quantise import KVFormat  # noqa: E402
 from streamgen.ops.rope import TokenGrid  # noqa: E402
 from streamgen.serving.bench.machine import Peaks, machine_facts, measure_peaks  # noqa: E402
 from streamgen.serving.bench.work import forward_work  # noqa: E402
@@ -199,7 +200,7 @@ class Bench:
                 "chunk_frames": case.chunk_frames, "window": window, "codec": "taehv",
                 "operations": operations.name, "graphs": is_replayed,
                 "recordings": runner.num_recordings if is_replayed else 0,
-                "overlap": variant.overlaps, "linears": case.linears.value,
+                "overlap": variant.overlaps, "linears": case.linears.value, "kv": case.kv.value,
                 "linears_replaced": stream.linears_replaced,
             },
             **spending(stream.next_clip, is_cuda=is_cuda, chunk_ms=found["chunk_ms"]),
@@ -244,6 +245,10 @@ def _variants(is_rehearsal: bool) -> dict[str, Variant]:
         f"{name}, FP8": replace(one, group="fp8", case=replace(one.case, linears=Linears.FP8))
         for name, one in targets.items()
     }
+    long = targets["1.3B t2v 4+1 steps"]
+    fp8["1.3B t2v 4+1 steps, KV int8"] = replace(
+        long, group="fp8", case=replace(long.case, kv=KVFormat.INT8)
+    )
     small = {name: targets[name] for name in ("1.3B v2v 2 steps", "1.3B t2v 4+1 steps")}
     graphs = {
         f"{name}, no graphs": replace(one, group="graphs", has_graphs=False)

@@ -100,10 +100,10 @@ def _cases(
         cases[f"kv {kind.value}, there and back"] = (
             lambda ops, kind=kind: there_and_back(ops, kind), moved
         )  # fmt: skip
-        codes, scale = PLAIN.quantise(keys, kind)
+        codes, scales = PLAIN.quantise(keys, kind)
         cases[f"kv {kind.value}, read and rotate a window"] = (
-            lambda ops, kind=kind, codes=codes, scale=scale: ops.dequantise_rotate(
-                codes, scale, kind, dtype, key_table
+            lambda ops, kind=kind, codes=codes, scales=scales: ops.dequantise_rotate(
+                codes, scales, kind, dtype, key_table
             ),
             moved / 2,
         )  # fmt: skip

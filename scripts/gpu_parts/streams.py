@@ -34,6 +34,7 @@ from streamgen.models.wan.config import WanConfig
 from streamgen.models.wan.dit import WanDiT
 from streamgen.models.wan.tae import TaeCodec, TaeConfig
 from streamgen.ops.operations import Operations
+from streamgen.ops.quantise import KVFormat
 from streamgen.ops.transfer import to_device
 from streamgen.scheduling.policy import StreamBatch
 from streamgen.types import Clip
@@ -56,6 +57,7 @@ class StreamCase:
     ring: int
     has_input: bool
     linears: Linears
+    kv: KVFormat = KVFormat.FULL
 
 
 class EncodedStarter:
@@ -153,7 +155,9 @@ class MeasuredStream:
             facts.num_blocks, num_rows, case.sinks + case.ring, facts.num_heads, facts.head_dim,
             model.grid(height, width),
         )  # fmt: skip
-        cache = KVCache(shape, Positions.WINDOW, device=device, dtype=dtype, operations=operations)
+        cache = KVCache(
+            shape, Positions.WINDOW, device=device, dtype=dtype, operations=operations, kind=case.kv
+        )
         stage = Stage(model, cache, device=device, runner=runner)
         slots = DenoiseSlots(facts, noise, operations.flow_step)
         executor = LocalExecutor(stage, slots, lanes)
@@ -164,7 +168,7 @@ class MeasuredStream:
         )  # fmt: skip
         geometry = StreamGeometry(codec.facts, height, width, FPS, device, dtype)
         self.frames_a_chunk = geometry.num_pixel_frames(recipe, 1)
-        self.cache_bytes = shape.size_bytes(dtype)
+        self.cache_bytes = shape.size_bytes(dtype, case.kv)
         self.recipe, self.grid = recipe, shape.grid
         self._geometry, self._level = geometry, case.timesteps[0]
         self._encoder = lambda: StreamEncoder(

@@ -108,6 +108,83 @@ class SlowRow:
         return model.head(hidden, cond, GRID)[0]
 
 
+class SlowCascade:
+    """What every pass of every chunk wrote, and rows made of it for one pass at a time."""
+
+    def __init__(self, model: WanDiT, recipe: Recipe) -> None:
+        self._model = model
+        self._recipe = recipe
+        self._wrote: dict[tuple[int, int], list[tuple[list[int], list[Tensor], list[Tensor]]]] = {}
+
+    def forward(
+        self,
+        latents_FCHW: Tensor,
+        *,
+        chunk: int,
+        step: int,
+        timestep: float,
+        text_MD: Tensor,
+        first_frame: int,
+    ) -> Tensor:
+        """The chunk d before this one is read as its pass min(step + d lag, last) wrote it."""
+        row, last = SlowRow(self._model, self._recipe), self._recipe.num_passes - 1
+        for earlier in range(chunk):
+            taken = min(step + (chunk - earlier) * self._recipe.lag, last)
+            for layer, (frames, keys, values) in zip(
+                row.layers, self._wrote[earlier, taken], strict=True
+            ):
+                layer.frames += frames
+                layer.keys += keys
+                layer.values += values
+        predicted = row.forward(
+            latents_FCHW, timestep=timestep, text_MD=text_MD, first_frame=first_frame
+        )
+        size = latents_FCHW.shape[0]
+        self._wrote[chunk, step] = [
+            (layer.frames[-size:], layer.keys[-size:], layer.values[-size:]) for layer in row.layers
+        ]
+        return predicted
+
+
+def slow_cascade(
+    model: WanDiT,
+    recipe: Recipe,
+    *,
+    seed: int,
+    start: Callable[[int], Started],
+    num_chunks: int,
+    text_of: Callable[[int], Tensor],
+    negative_text: Tensor,
+) -> list[Tensor]:
+    """Clean latents of every chunk in `cascaded` mode; guidance, if any, is `full`."""
+    plain, negative = SlowCascade(model, recipe), SlowCascade(model, recipe)
+    guidance, finished = recipe.guidance, []
+    for chunk in range(num_chunks):
+        started = start(chunk)
+        x, level, first_frame = started.latents_FCHW, started.level, recipe.first_frame(chunk)
+        sigma, timestep = recipe.ladder.sigmas[0], recipe.ladder.timesteps[0]
+        if level is not None:
+            sigma, timestep = level.sigma, level.timestep
+        where = {"chunk": chunk, "first_frame": first_frame}
+        for step in range(recipe.num_steps):
+            if step:
+                sigma, timestep = recipe.ladder.sigmas[step], recipe.ladder.timesteps[step]
+                noise = NOISE.noise(seed, chunk, step, tuple(x.shape))
+                x = add_noise(x[None], noise[None], torch.tensor([sigma]))[0]
+            at = {**where, "step": step, "timestep": timestep}
+            v = plain.forward(x, text_MD=text_of(chunk), **at)
+            if guidance.mode is GuidanceMode.FULL:
+                n = negative.forward(x, text_MD=negative_text, **at)
+                v = n + guidance.scale * (v - n)
+            sigma_1 = torch.tensor([sigma], dtype=torch.float64)
+            x = velocity_to_clean(x[None], v[None], sigma_1)[0]
+        finished.append(x)
+        at = {**where, "step": recipe.num_steps, "timestep": recipe.context_level.timestep}
+        plain.forward(x, text_MD=text_of(chunk), **at)
+        negative.forward(x, text_MD=negative_text, **at)
+    return finished
+
+
 def slow_rollout(
     model: WanDiT,
     recipe: Recipe,

@@ -108,6 +108,7 @@ def small_recipe(
     first_chunk_is_alone: bool = False,
     guidance: Guidance | None = None,
     cache: CachePolicy | None = None,
+    lag: int = 1,
 ) -> Recipe:
     """A recipe of 1 to 4 steps; the first chunk is like the others unless told otherwise.
 
@@ -128,6 +129,7 @@ def small_recipe(
         first_chunk_is_alone=first_chunk_is_alone,
         guidance=guidance or Guidance(),
         cache=cache or CachePolicy(),
+        lag=lag,
     )
 
 

@@ -61,6 +61,10 @@ class RecomputedContext:
         """The context of the newest chunk, and the chunk."""
         return (*self._context(self._chunk_start), *range(self._chunk_start, self._end))
 
+    def cells_from(self, first_frame: int) -> tuple[int, ...]:
+        """See CacheWindow."""
+        return tuple(cell for cell, frame in enumerate(self.frames()) if frame >= first_frame)
+
     def _context(self, end: int) -> tuple[int, ...]:
         first = range(min(self._first, end))
         return (*first, *range(max(len(first), end - self._newest), end))

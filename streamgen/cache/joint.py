@@ -53,6 +53,10 @@ class JointWindow:
         """Where frames that the window holds lie."""
         return tuple(self._cell(frame) for frame in frames)
 
+    def cells_from(self, first_frame: int) -> tuple[int, ...]:
+        """See CacheWindow."""
+        return tuple(self._cell(frame) for frame in self.frames() if frame >= first_frame)
+
     def recalled(self) -> tuple[int, ...]:
         return ()
 

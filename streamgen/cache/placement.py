@@ -126,3 +126,7 @@ class CacheWindow(Protocol):
     def frames(self) -> tuple[int, ...]:
         """Latent frames in the window, oldest first."""
         ...
+
+    def cells_from(self, first_frame: int) -> tuple[int, ...]:
+        """Cells of the frames from `first_frame` on that are in the window, oldest first."""
+        ...

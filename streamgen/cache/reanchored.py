@@ -33,5 +33,8 @@ class ReanchoredWindow:
     def frames(self) -> tuple[int, ...]:
         return self._counted(self._window.frames())
 
+    def cells_from(self, first_frame: int) -> tuple[int, ...]:
+        return self._window.cells_from(first_frame - self._first_frame)
+
     def _counted(self, frames: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(self._first_frame + frame for frame in frames)

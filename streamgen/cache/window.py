@@ -104,6 +104,10 @@ class RollingWindow:
         """Latent frames in the window, oldest first."""
         return (*range(min(self._sinks, self._end)), *self._rolling())
 
+    def cells_from(self, first_frame: int) -> tuple[int, ...]:
+        """See CacheWindow."""
+        return tuple(self._cell(frame) for frame in self.frames() if frame >= first_frame)
+
     def recalled(self) -> tuple[int, ...]:
         """Frames whose latents a recache would read: the ring, and sinks until it has rolled."""
         if not isinstance(self._on_switch, Recache):

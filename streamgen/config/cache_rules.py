@@ -39,6 +39,8 @@ class CacheSettings(Protocol):
     def flush_keeps(self) -> int: ...
     @property
     def dtype(self) -> str: ...
+    @property
+    def cascade_lag(self) -> int: ...
 
 
 def check_cache(cache: CacheSettings) -> None:
@@ -74,6 +76,35 @@ def check_cache_and_chunks(cache: CacheSettings, chunk_frames: int) -> None:
             f"would forget nothing: beside a new chunk the ring holds "
             f"{cache.ring - chunk_frames} latent frames",
             'lower it, raise cache.ring, or set cache.on_prompt = "keep"',
+        )
+
+
+def check_cascade(cache: CacheSettings, num_steps: int, guidance: str) -> None:
+    """Raises ConfigError for a cascade that a ladder of so many steps cannot follow."""
+    lag = cache.cascade_lag
+    if cache.mode != "cascaded":
+        if lag != 1:
+            raise wrong(
+                "cache.cascade_lag",
+                lag,
+                f'has no effect with cache.mode = "{cache.mode}", must be 1',
+                'leave it out or set cache.mode = "cascaded"',
+            )
+        return
+    if not 1 <= lag <= num_steps:
+        raise wrong(
+            "cache.cascade_lag",
+            lag,
+            f"must be in [1, {num_steps}], the steps of denoise.timesteps",
+            "use 1",
+        )
+    if guidance == "initialize":
+        raise wrong(
+            "denoise.guidance",
+            guidance,
+            'has an unconditional side at the first step only, of which cache.mode = "cascaded" '
+            "would never read anything fresher",
+            'use "full" or cache.mode = "clean"',
         )
 
 

@@ -10,7 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from streamgen.config.cache_rules import check_cache, check_cache_and_chunks, check_joint
+from streamgen.config.cache_rules import (
+    check_cache,
+    check_cache_and_chunks,
+    check_cascade,
+    check_joint,
+)
 from streamgen.config.complaints import check_range as _check_range
 from streamgen.config.complaints import shown as _shown
 from streamgen.config.complaints import wrong as _wrong
@@ -112,9 +117,10 @@ class DenoiseConfig:
 class CacheConfig:
     """What a chunk attends to."""
 
-    mode: Literal["clean", "per_step", "recompute", "joint"]  # one cache row a session, or one a
-    #    step; or one, computed anew from clean latents before every chunk; or a window of chunks at
-    #    rising noise that attend to each other, and a row of clean frames (text-to-video only)
+    mode: Literal["clean", "cascaded", "per_step", "recompute", "joint"]  # what a chunk reads of
+    #   earlier ones: clean; as fresh as it is when each trails the one before it by some passes; as
+    #   they were at its step; clean latents run anew before it; or a window of chunks at rising
+    #   noise that attend to each other, over a row of clean frames (text-to-video only)
     sinks: int  # latent frames never evicted, 0 to 256; except with mode "recompute", a multiple
     ring: int  # latent frames that roll, the current chunk included, 1 to 1024, likewise a multiple
     positions: Literal["absolute", "window"]  # rotary positions: of the stream, or of the window
@@ -137,6 +143,7 @@ class CacheConfig:
     flush_keeps: int = 0  # "flush": newest latent frames that stay beside the sinks
     dtype: Literal["full", "fp8", "int8", "int4"] = "full"  # of keys and values: as the model
     #                                       computes them, or 8 or 4 bits and a scale a head
+    cascade_lag: int = 1  # "cascaded": passes by which a chunk trails the one before it, 1 to steps
 
     def __post_init__(self) -> None:
         _check_range("cache.sinks", self.sinks, 0, 256)
@@ -290,6 +297,7 @@ class StreamConfig:
             guidance=self.denoise.guidance,
             saves_work=self.speed.saves_work,
         )
+        check_cascade(self.cache, len(self.denoise.timesteps), self.denoise.guidance)
         last = self.denoise.timesteps[-1]
         if self.cache.context_timestep >= last:
             raise _wrong(

@@ -68,6 +68,10 @@ class Row:
     younger: tuple[Row, ...] = ()
     """Chunks behind this one that share its row of the forward (`joint` mode), oldest first: levels
     and prompts are their own, their placements are their shares of this row's."""
+    shared_rows: tuple[int, ...] = ()
+    """Cache rows that get `shared_cells` of this one's as soon as the pass is over. Its own, where
+    several ranks keep a copy of it."""
+    shared_cells: tuple[int, ...] = ()
 
     @property
     def key(self) -> SlotKey:

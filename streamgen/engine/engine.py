@@ -381,7 +381,7 @@ class Engine:
                 self._delivery.decode(session, chunk, completed.finished[row.key])
                 self._chunks.add()
             chunk.is_decoded = True
-            if chunk.chunk == 0 and session.recipe.first_chunk_is_alone:
+            if chunk.chunk == 0 and session.recipe.first_chunk_is_shared:
                 self._controls.extend(session.shared_first_chunk())
         session.advance(row.where, now_s)
         if chunk not in session.chunks:

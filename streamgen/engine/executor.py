@@ -85,6 +85,7 @@ class LocalExecutor:
             finished: dict[SlotKey, Tensor] = {}
             for rows in equal_shapes(batch.rows):
                 predicted_BFCHW = self._stage.forward(rows, self._slots.inputs(rows))
+                self._stage.share(rows)
                 finished |= self._slots.advance(rows, predicted_BFCHW)
         self._completed.append(Completed(batch, finished))
         self._running.append(Running(batch, denoising))

@@ -25,9 +25,9 @@ from streamgen.types import SessionId
 
 @dataclass(slots=True, eq=False)
 class Publication:
-    """Keys and values of one row, on their way here: [R, 2, G, S, N, E] of some layers."""
+    """Keys and values for some rows, on their way here: [R, 2, G, S, N, E] of some layers."""
 
-    row: int
+    rows: tuple[int, ...]
     cells: tuple[int, ...]
     layers: range
     arrival: Arrival
@@ -71,14 +71,19 @@ class RankRows:
         return [replace(row, cache_row=self._local[row.cache_row]) for row in rows]
 
     def publish(self, rows: Sequence[Row]) -> None:
-        """Send what context passes have written to the other groups' holders of these layers."""
+        """Give what passes share to this cache's own rows, and send it to other groups' holders
+        of these layers."""
         for row in rows:
-            if not row.is_context:
-                continue
-            cells = row.placement.write_cells
-            for rank, layers in self._sharers():
-                kept = self._cache.read_cells(self._local[row.cache_row], cells, self._own(layers))
-                self._ring.send(kept, rank, Channel.PUBLISHED)
+            mine = [one for one in self._takers(row, self._group) if one != row.cache_row]
+            local, cells = self._local[row.cache_row], row.shared_cells
+            if mine:
+                self._cache.copy_cells(local, [self._local[one] for one in mine], cells)
+            for group in range(len(self._layout.groups)):
+                if group == self._group or not self._takers(row, group):
+                    continue
+                for rank, layers in self._sharers(group):
+                    kept = self._cache.read_cells(local, cells, self._own(layers))
+                    self._ring.send(kept, rank, Channel.PUBLISHED)
 
     def expect(self, rows: Sequence[Row]) -> None:
         """Begin to receive what other groups will publish of these rows."""
@@ -86,15 +91,23 @@ class RankRows:
         if group == self._group:
             return
         for row in rows:
-            if not row.is_context:
+            takers = self._takers(row, self._group)
+            if not takers:
                 continue
-            self._settle_row(row.cache_row)
-            self._place(row.cache_row)
+            for taker in takers:
+                self._settle_row(taker)
+                self._place(taker)
             for rank, layers in self._sharers(group):
-                arrival = self._receive(row.placement.write_cells, layers, rank, Channel.PUBLISHED)
-                self._due.append(
-                    Publication(row.cache_row, row.placement.write_cells, layers, arrival)
-                )
+                arrival = self._receive(row.shared_cells, layers, rank, Channel.PUBLISHED)
+                self._due.append(Publication(takers, row.shared_cells, layers, arrival))
+
+    def _takers(self, row: Row, group: int) -> tuple[int, ...]:
+        """Rows of a group that get what a pass shares: copies of its own row are everybody's."""
+        return tuple(
+            one
+            for one in row.shared_rows
+            if one == row.cache_row or self._group_of.get(one) == group
+        )
 
     def settle(self, rows: Sequence[Row], clock: Clock) -> float:
         """Write what others published for these rows; returns the seconds that it was waited."""
@@ -188,8 +201,9 @@ class RankRows:
         return self._ring.receive((len(layers), 2, *sizes), rank, channel)
 
     def _settle_row(self, row: int) -> None:
-        for due in [due for due in self._due if due.row == row]:
+        for due in [due for due in self._due if row in due.rows]:
             kept: Tensor = due.arrival.wait()
-            self._cache.write_cells(self._local[row], due.cells, self._own(due.layers), kept)
+            for one in due.rows:
+                self._cache.write_cells(self._local[one], due.cells, self._own(due.layers), kept)
             self._ring.release(due.arrival)
             self._due.remove(due)

@@ -32,11 +32,24 @@ class CacheMode(StrEnum):
     """The clean cache of earlier chunks, written by one more pass after the last step."""
     PER_STEP = "per_step"
     """At step i, what earlier chunks looked like at step i: a cache row for each step."""
+    CASCADED = "cascaded"
+    """At step i, the freshest that there is of earlier chunks where each trails the one before it
+    by so many passes: a row for each pass; see `streamgen.engine.cascade`."""
     RECOMPUTE = "recompute"
     """The clean latents of earlier chunks, run through the model anew before each chunk."""
     JOINT = "joint"
     """The other chunks on the ladder, each at a level of its own, and clean frames before them: one
     row a window of chunks, and one that the clean pass reads, with a longer look back."""
+
+    @property
+    def has_context_pass(self) -> bool:
+        """Whether a finished chunk is written to the cache by a pass of its own."""
+        return self in (CacheMode.CLEAN, CacheMode.CASCADED, CacheMode.JOINT)
+
+    @property
+    def overlaps_chunks(self) -> bool:
+        """Whether a chunk may start before the one before it has finished."""
+        return self in (CacheMode.PER_STEP, CacheMode.CASCADED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +95,8 @@ class Recipe:
     later_steps: tuple[int, ...] = ()
     """The steps that chunks after the first take, from step 0 on; empty: all, as the first does.
     Not where each step has a row, or its place in a window."""
+    lag: int = 1
+    """Passes by which a chunk trails the one before it, in `cascaded` mode."""
 
     @property
     def num_steps(self) -> int:
@@ -89,20 +104,22 @@ class Recipe:
 
     @property
     def num_passes(self) -> int:
-        """Steps, and the clean-context pass of `clean` mode, if there is one, and of `joint`."""
-        has_clean_pass = self.mode is CacheMode.CLEAN and self.savings.clean_blocks > 0
-        return self.num_steps + (has_clean_pass or self.mode is CacheMode.JOINT)
+        """Steps, and the clean-context pass where the mode has one and nobody saves it."""
+        has_context_pass = self.mode.has_context_pass and self.savings.clean_blocks > 0
+        return self.num_steps + has_context_pass
 
     @property
     def max_in_flight(self) -> int:
         """Chunks of one session that can be on the ladder at once."""
+        if self.mode is CacheMode.CASCADED:
+            return self._max_cascaded(1)
         is_batch = self.mode in (CacheMode.PER_STEP, CacheMode.JOINT)
         return self.num_steps if is_batch else 1
 
     @property
     def rows_in_flight(self) -> int:
         """Rows of a batch that the chunks of one session take at once, without guidance."""
-        return self.max_in_flight if self.mode is CacheMode.PER_STEP else 1
+        return self.max_in_flight if self.mode.overlaps_chunks else 1
 
     @property
     def row_frames(self) -> int:
@@ -114,6 +131,8 @@ class Recipe:
     def max_chunks(self, depth: int) -> int:
         """As `max_in_flight`, where the executor has `depth` batches in flight: a chunk rides in
         one of them at a time, and each batch is to have a chunk at every step."""
+        if self.mode is CacheMode.CASCADED:
+            return self._max_cascaded(depth)
         return self.max_in_flight * (depth if self.rows_in_flight > 1 else 1)
 
     @property
@@ -144,9 +163,9 @@ class Recipe:
         """Which of the session's rows a pass works in."""
         if self.mode is CacheMode.JOINT:
             return int(step == self.num_steps)
-        if self.mode is not CacheMode.PER_STEP:
+        if not self.mode.overlaps_chunks:
             return int(is_negative)
-        return step + self.num_steps * is_negative
+        return step + self.num_passes * is_negative
 
     def steps(self, chunk: int) -> tuple[int, ...]:
         """The steps that a chunk takes, rising."""
@@ -178,6 +197,11 @@ class Recipe:
         They are cut into chunks from the end, so that the first one may be shorter.
         """
         return replace(self, first_chunk_frames=(num_frames - 1) % self.chunk_frames + 1)
+
+    @property
+    def first_chunk_is_shared(self) -> bool:
+        """Whether the first chunk goes alone, for the rows of all steps."""
+        return self.first_chunk_is_alone and self.mode is CacheMode.PER_STEP
 
     @property
     def has_preludes(self) -> bool:
@@ -250,15 +274,19 @@ class Recipe:
         """
         if self.mode is CacheMode.JOINT:
             return ((self.ladder.timesteps[0], False), (0.0, False))
-        if self.mode is not CacheMode.PER_STEP:
+        if not self.mode.overlaps_chunks:
             sides = sum(len(side) > 0 for side in self.step_rows())
             return tuple((0.0, bool(side)) for side in range(sides))
         plain, negative = self.step_rows()
-        timesteps = self.ladder.timesteps
+        timesteps = (*self.ladder.timesteps, 0.0)
         return (
             *((timesteps[row], False) for row in plain),
-            *((timesteps[row - self.num_steps], True) for row in negative),
+            *((timesteps[row - self.num_passes], True) for row in negative),
         )
+
+    def _max_cascaded(self, depth: int) -> int:
+        """A pass takes `depth` batches, and the next chunk starts one batch after its turn came."""
+        return -(-self.num_passes * depth // (self.lag * depth + 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from streamgen.cache.placement import CacheWindow, Placement, Prelude
 from streamgen.cache.reanchored import ReanchoredWindow
 from streamgen.engine.batch import CellsCopied, Level, Row, SlotKey, Started
 from streamgen.engine.clips import Arrival
+from streamgen.engine.cascade import oldest_shared, shared_rows, step_before
 from streamgen.engine.collaborators import (
     ChunkStarter,
     ClipDecoder,
@@ -21,7 +22,7 @@ from streamgen.engine.collaborators import (
     SessionWatcher,
 )
 from streamgen.engine.past import PastLatents
-from streamgen.engine.recipe import CacheMode, Recipe, Rung
+from streamgen.engine.recipe import Recipe, Rung
 from streamgen.engine.terms import NO_TERMS, ServiceTerms
 from streamgen.errors import StreamGenError
 from streamgen.ops.backend import is_out_of_memory
@@ -213,7 +214,8 @@ class Session:
             placement = window.place(*frames, is_switch=chunk.is_switch)
             row = self._row(chunk, where, placement, is_negative=is_negative)
             remembers = window.recalled() if row.is_final and not is_negative else ()
-            rows.append(replace(row, remembers=remembers))
+            shared = window.cells_from(oldest_shared(recipe, where))
+            rows.append(replace(row, remembers=remembers, shared_cells=shared))
         chunk.next_step = recipe.step_after(chunk.chunk, where.step)
         chunk.is_busy = True
         return (*preludes, *rows)
@@ -272,11 +274,11 @@ class Session:
         """Whether every cache row that this step touches has seen the chunk before."""
         if before is None:
             return True
-        if self.recipe.mode is not CacheMode.PER_STEP or (
-            self.recipe.first_chunk_is_alone and before.chunk == 0
+        if not self.recipe.mode.overlaps_chunks or (
+            self.recipe.first_chunk_is_shared and before.chunk == 0
         ):
             return before.next_step == self.recipe.num_passes and not before.is_busy
-        return before.next_step > step
+        return before.next_step > step_before(self.recipe, step)
 
     def _waiting_due_s(self) -> tuple[float, ...]:
         service = self.terms.service
@@ -357,6 +359,8 @@ class Session:
             is_negative=is_negative,
             is_final=False,
             recalls=prelude.frames,
+            shared_rows=(self.cache_rows[recipe.cache_row(where.step, is_negative)],),
+            shared_cells=prelude.placement.write_cells,
         )
 
     def _row(
@@ -384,4 +388,8 @@ class Session:
             is_final=recipe.step_after(where.chunk, where.step) == recipe.num_passes,
             effort=recipe.savings.effort(where.step, recipe.num_steps),
             first_frame=recipe.first_frame(chunk.chunk),
+            shared_rows=tuple(
+                self.cache_rows[row] for row in shared_rows(recipe, where.step, is_negative)
+            ),
+            shared_cells=placement.write_cells,
         )

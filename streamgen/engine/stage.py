@@ -90,6 +90,12 @@ class Stage:
             return hidden_BLD
         return model.head(hidden_BLD, cond, self.cache.shape.grid)
 
+    def share(self, rows: Sequence[Row]) -> None:
+        """After their forward: give other cache rows what these are to share with them."""
+        for row in rows:
+            others = tuple(target for target in row.shared_rows if target != row.cache_row)
+            if others:
+                self.cache.copy_cells(row.cache_row, others, row.shared_cells)
     def _kept(self, plan: CachePlan, num_tokens: int) -> Tensor:
         assert self._residuals is not None, "nothing was kept here"
         return self._residuals.read(plan.rows_B1, num_tokens)

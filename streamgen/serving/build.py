@@ -319,6 +319,7 @@ def _recipe(config: StreamConfig, schedule: NoiseSchedule, codec: CodecFacts) ->
         ),
         cache=_cache_policy(cache),
         later_steps=tuple(denoise.timesteps.index(one) for one in denoise.later_timesteps),
+        lag=cache.cascade_lag,
     )
 
 

@@ -85,6 +85,15 @@ CASES = [
         ),
         Positions.WINDOW,
     ),
+    Case("layers", 4, small_recipe(steps=3, mode=CacheMode.CASCADED)),
+    Case("steps", 4, small_recipe(steps=3, mode=CacheMode.CASCADED)),
+    Case(
+        "2+1",
+        3,
+        small_recipe(
+            steps=3, mode=CacheMode.CASCADED, lag=2, guidance=Guidance(GuidanceMode.FULL, 2.0)
+        ),
+    ),
 ]
 
 

@@ -116,7 +116,7 @@ def test_any_falling_ladder_is_read_as_written(levels: list[int]):
         ("cache.mode=perstep", 'did you mean "per_step"?'),
         (
             "cache.mode=1",
-            'cache.mode must be one of "clean", "per_step", "recompute", "joint", found integer 1',
+            'must be one of "clean", "cascaded", "per_step", "recompute", "joint", found integer 1',
         ),
         ("cache.sinks", "is not section.key=value; write cache.sinks=2"),
         ("=2", "is not section.key=value; write cache.sinks=2"),

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 
 def step_before(recipe: Recipe, step: int) -> int:
-    """The pass that the chunk before must have begun for a chunk to take `step`."""
+    """The pass that the chunk before must have begun for a chunk to take `step`.
+
+    Begun is enough: whatever carries batches keeps their order in every cache row.
+    """
+    if not recipe.mode.overlaps_chunks:
+        return recipe.num_passes - 1
     return min(step + _lag(recipe), recipe.num_passes - 1)
 
 

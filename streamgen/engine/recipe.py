@@ -133,7 +133,11 @@ class Recipe:
         one of them at a time, and each batch is to have a chunk at every step."""
         if self.mode is CacheMode.CASCADED:
             return self._max_cascaded(depth)
-        return self.max_in_flight * (depth if self.rows_in_flight > 1 else 1)
+        if self.mode is CacheMode.PER_STEP:
+            return self.num_steps * depth
+        if self.mode is CacheMode.JOINT:
+            return self.num_steps
+        return min(2, depth)  # one follows the last pass of the other
 
     @property
     def num_cache_rows(self) -> int:
@@ -165,7 +169,9 @@ class Recipe:
             return int(step == self.num_steps)
         if not self.mode.overlaps_chunks:
             return int(is_negative)
-        return step + self.num_passes * is_negative
+        if not is_negative:
+            return step
+        return self.num_passes + sum(self.has_negative(other) for other in range(step))
 
     def steps(self, chunk: int) -> tuple[int, ...]:
         """The steps that a chunk takes, rising."""
@@ -277,11 +283,11 @@ class Recipe:
         if not self.mode.overlaps_chunks:
             sides = sum(len(side) > 0 for side in self.step_rows())
             return tuple((0.0, bool(side)) for side in range(sides))
-        plain, negative = self.step_rows()
+        passes = range(self.num_passes)
         timesteps = (*self.ladder.timesteps, 0.0)
         return (
-            *((timesteps[row], False) for row in plain),
-            *((timesteps[row - self.num_passes], True) for row in negative),
+            *((timesteps[step], False) for step in passes),
+            *((timesteps[step], True) for step in passes if self.has_negative(step)),
         )
 
     def _max_cascaded(self, depth: int) -> int:

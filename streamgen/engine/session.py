@@ -274,9 +274,7 @@ class Session:
         """Whether every cache row that this step touches has seen the chunk before."""
         if before is None:
             return True
-        if not self.recipe.mode.overlaps_chunks or (
-            self.recipe.first_chunk_is_shared and before.chunk == 0
-        ):
+        if self.recipe.first_chunk_is_shared and before.chunk == 0:
             return before.next_step == self.recipe.num_passes and not before.is_busy
         return before.next_step > step_before(self.recipe, step)
 

@@ -27,7 +27,7 @@ from streamgen.scheduling.policy import Policy
 from tests.small_engine import CHANNELS, CPU, GRID, NOISE, SIZE, SmallEngine, small_dit
 
 NUM_BLOCKS = 4
-NUM_ROWS = 8
+NUM_ROWS = 16
 NUM_CELLS = 8
 
 

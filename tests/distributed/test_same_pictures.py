@@ -13,7 +13,7 @@ from streamgen.cache.window import Positions
 from streamgen.diffusion.guidance import Guidance, GuidanceMode
 from streamgen.engine.recipe import CacheMode, CachePolicy, Recipe
 from streamgen.scheduling.policy import Policy, Sequential, StreamBatch
-from tests.distributed.small_ranks import NUM_BLOCKS, PipelinedEngine, pipelined
+from tests.distributed.small_ranks import NUM_BLOCKS, NUM_ROWS, PipelinedEngine, pipelined
 from tests.small_engine import SmallEngine, Stream, VideoLikeStarter, small_dit, small_recipe
 
 CHUNKS = 7
@@ -113,7 +113,12 @@ def _switch_at(engine: SmallEngine, stream: Stream) -> None:
 
 
 def local_engine(case: Case, policy: Policy) -> SmallEngine:
-    return SmallEngine(policy, model=small_dit(num_blocks=NUM_BLOCKS), positions=case.positions)
+    return SmallEngine(
+        policy,
+        model=small_dit(num_blocks=NUM_BLOCKS),
+        num_rows=NUM_ROWS,
+        positions=case.positions,
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

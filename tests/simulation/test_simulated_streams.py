@@ -180,6 +180,32 @@ def test_one_stream_alone_keeps_equal_stages_busy(num_stages: int) -> None:
     assert 0.95 * num_stages * one <= many <= 1.01 * num_stages * one
 
 
+@pytest.mark.parametrize(("num_stages", "gain"), [(2, 2.0), (3, 3.0), (4, 4.0)])
+def test_a_cascade_keeps_stages_busy_that_clean_context_leaves_idle(
+    num_stages: int, gain: float
+) -> None:
+    """One stream of four steps and a context pass, with a row to each forward: on clean context
+    only a chunk's last pass overlaps the next one's first, whatever P; a cascade of lag 1 has
+    chunks for P ranks."""
+
+    def chunks(mode: CacheMode, lag: int, stages: int) -> int:
+        recipe = small_recipe(steps=4, mode=mode, lag=lag)
+        simulation = Simulation(
+            StreamBatch(),
+            recipe,
+            num_sessions=1,
+            stage_seconds=(lambda batch: seconds_of(1) * len(batch.rows) / stages,) * stages,
+            max_rows=1,
+        )
+        return sum(simulation.run(400.0))
+
+    one = chunks(CacheMode.CLEAN, 1, 1)
+    clean = chunks(CacheMode.CLEAN, 1, num_stages)
+    assert chunks(CacheMode.CASCADED, 4, num_stages) == clean
+    assert one < clean < 1.25 * one
+    assert 0.95 * gain * one <= chunks(CacheMode.CASCADED, 1, num_stages) <= 1.01 * gain * one
+
+
 @pytest.mark.parametrize("policy", [StreamBatch(), Sequential()])
 @pytest.mark.parametrize("max_rows", [1, 2, 3, 5])
 @pytest.mark.parametrize("mode", list(CacheMode))

@@ -13,6 +13,7 @@ from streamgen_apps.bench_options import add_bench_options
 from streamgen_apps.input_options import INPUTS, add_input_options
 from streamgen_apps.models import add_models
 from streamgen_apps.output_options import OUTPUTS, add_output_options
+from streamgen_apps.plan_options import add_plan_options, check_no_plan
 from streamgen_apps.replay import add_replay
 from streamgen_apps.serve_options import EXAMPLES as SERVE_EXAMPLES
 from streamgen_apps.serve_options import add_serve_options, add_server_options
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", help="what this machine has, what is missing, and the command that mends it"
     )
     doctor.add_argument("--json", action="store_true", help="for a program to read")
+    add_plan_options(doctor)
     doctor.set_defaults(command=_doctor)
     add_replay(commands)
     add_simulate(commands)
@@ -189,8 +191,11 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from streamgen_apps.doctor import doctor
+    from streamgen_apps.doctor import divide, doctor
 
+    if options.gpus is not None:
+        return divide(options)
+    check_no_plan(options)
     return doctor(as_json=options.json)
 
 

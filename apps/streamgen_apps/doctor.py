@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import asdict
 from itertools import groupby
 
 from streamgen.serving.doctor import check_vital, examine
+from streamgen.serving.planning import divisions, plan_lines
+from streamgen_apps.plan_options import plan_options
 
 
 def doctor(*, as_json: bool) -> int:
@@ -24,4 +27,16 @@ def doctor(*, as_json: bool) -> int:
             if finding.remedy is not None:
                 print(f"  {'':<24} -> {finding.remedy}")
     check_vital(findings)
+    return 0
+
+
+def divide(options: argparse.Namespace) -> int:
+    """Print how a model can be divided among GPUs, best first."""
+    wanted = plan_options(options)
+    if options.json:
+        _, found = divisions(wanted)
+        print(json.dumps({"divisions": [asdict(one) for one in found]}, indent=2))
+        return 0
+    for line in plan_lines(wanted):
+        print(line)
     return 0

@@ -6,9 +6,10 @@ group is the split by layers, groups of one rank are the split by steps, anythin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 
 from streamgen.errors import ConfigError
 
@@ -153,7 +154,7 @@ def balance(
     """Cut a row of costs into one piece a worker, none empty, so that the slowest is fastest.
 
     A worker takes `fixed` + the sum of its costs / its speed. Exact, by dynamic programming over
-    (worker, cut). Among equally good cuts the earliest is taken.
+    (worker, cut); among equally good cuts the most even one, by the sum of squares.
     """
     num_costs, num_workers = len(costs), len(speeds)
     if num_workers > num_costs:
@@ -166,23 +167,27 @@ def balance(
     def seconds(worker: int, begin: int, end: int) -> float:
         return fixed[worker] + (sums[end] - sums[begin]) / speeds[worker]
 
-    best = [[float("inf")] * (num_costs + 1) for _ in range(num_workers)]
-    cuts = [[0] * (num_costs + 1) for _ in range(num_workers)]
-    for end in range(1, num_costs + 1):
-        best[0][end] = seconds(0, 0, end)
-    for worker in range(1, num_workers):
-        for end in range(worker + 1, num_costs + 1):
-            for cut in range(worker, end):
-                slowest = max(best[worker - 1][cut], seconds(worker, cut, end))
-                if slowest < best[worker][end]:
-                    best[worker][end], cuts[worker][end] = slowest, cut
-    pieces: list[range] = []
-    end = num_costs
-    for worker in reversed(range(num_workers)):
-        begin = cuts[worker][end]
-        pieces.append(range(begin, end))
-        end = begin
-    return tuple(reversed(pieces))
+    def cut(join: Callable[[float, float], float]) -> tuple[float, tuple[range, ...]]:
+        best = [[inf] * (num_costs + 1) for _ in range(num_workers)]
+        cuts = [[0] * (num_costs + 1) for _ in range(num_workers)]
+        for end in range(1, num_costs + 1):
+            best[0][end] = join(0.0, seconds(0, 0, end))
+        for worker in range(1, num_workers):
+            for end in range(worker + 1, num_costs + 1):
+                for begin in range(worker, end):
+                    joined = join(best[worker - 1][begin], seconds(worker, begin, end))
+                    if joined < best[worker][end]:
+                        best[worker][end], cuts[worker][end] = joined, begin
+        pieces: list[range] = []
+        end = num_costs
+        for worker in reversed(range(num_workers)):
+            pieces.append(range(cuts[worker][end], end))
+            end = cuts[worker][end]
+        return best[-1][-1], tuple(reversed(pieces))
+
+    slowest, _ = cut(max)
+    bound = slowest * (1 + 1e-9)
+    return cut(lambda before, one: before + one**2 if one <= bound else inf)[1]
 
 
 def imbalance(seconds: Sequence[float]) -> float:

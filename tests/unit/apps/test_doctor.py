@@ -115,3 +115,15 @@ def test_every_package_that_it_names_is_declared():
     for _, remedy in doctor.PACKAGES.values():
         for requirement in remedy.split('"')[1::2]:
             assert f'"{requirement}"' in declared, requirement
+
+
+def test_a_plan_for_several_gpus_is_printed_or_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Best first; what describes hardware means nothing without a number of GPUs."""
+    assert main(["doctor", "--gpus", "4", "--steps", "1", "--json"]) == 0
+    ways = json.loads(capsys.readouterr().out)["divisions"]
+    assert [one["split"] for one in ways] == ["layers"] * 3
+    assert ways[0]["fps"] == max(one["fps"] for one in ways)
+    assert main(["doctor", "--speeds", "1,1"]) == 2
+    assert "--speeds is for a plan" in capsys.readouterr().err
+    assert main(["doctor", "--gpus", "2", "--size", "big"]) == 2
+    assert "--size 480x832" in capsys.readouterr().err

@@ -12,6 +12,7 @@ numbers of a head: E, or E / 2 in 4 bits.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -56,6 +57,11 @@ class CacheShape:
     num_heads: int
     head_dim: int
     grid: TokenGrid
+
+    def layers(self, count: int) -> tuple[int, ...]:
+        """Shape of what `KVCache.read_layers` gives of so many layers."""
+        cells = self.num_rows, self.num_cells, self.grid.num_tokens
+        return count, 2, *cells, self.num_heads, self.head_dim
 
     def size_bytes(self, dtype: torch.dtype, kind: KVFormat = KVFormat.FULL) -> int:
         """Memory that the cache takes, scales included."""
@@ -238,6 +244,37 @@ class KVCache:
         codes_R2GSNC, scale_R2GSN = encoded(kept_R2GSNE, self._kind, self._operations)
         self._store[layers, :, row][:, :, chosen] = codes_R2GSNC
         self._scales[layers, :, row][:, :, chosen] = scale_R2GSN
+
+    def read_layers(self, layers: slice) -> Tensor:
+        """All rows of some layers, [layer, 2, R, G, S, N, E], for another cache."""
+        if self._scales is None:
+            return self._store[layers]
+        return self._decoded(self._store[layers], self._scales[layers])
+
+    def with_layers(self, parts: Sequence[slice | Tensor]) -> KVCache:
+        """A cache of other layers with the same rows: layers of this one, and what `read_layers`
+        of others gave, in the order of `parts`. Until this one is let go of, both are there.
+
+        Raises ValueError where sinks are adaptive: each layer has decided for itself.
+        """
+        if self._adaptive is not None:
+            raise ValueError("layers of adaptive sinks cannot move to another cache")
+        other = copy.copy(self)
+        if self._scales is None:
+            kept = [self._store[part] if isinstance(part, slice) else part for part in parts]
+            other._store = torch.cat(kept)
+        else:
+            pairs = [
+                (self._store[part], self._scales[part])
+                if isinstance(part, slice)
+                else encoded(part, self._kind, self._operations)
+                for part in parts
+            ]
+            other._store = torch.cat([codes for codes, _ in pairs])
+            other._scales = torch.cat([scales for _, scales in pairs])
+        other.shape = replace(self.shape, num_layers=other._store.shape[0])
+        other._plans = Recent(NUM_PLANS)
+        return other
 
     def snapshot(self, row: int, num_cells: int) -> Tensor:
         """A copy of the first cells of a row, [layer, 2, M, N, E], for tests and moves."""

@@ -6,6 +6,7 @@ can be told them again.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -23,11 +24,15 @@ from streamgen.engine.batch import (
     SlotKey,
     Started,
 )
+from streamgen.engine.moving import Divide, Loaded
 from streamgen.engine.rank import Done, Work
 from streamgen.errors import RankLostError
+from streamgen.parallel.balancer import Balancer
 from streamgen.parallel.group import RankGroup
 from streamgen.parallel.partition import Layout
 from streamgen.types import PromptId
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -47,16 +52,23 @@ class PipelinedExecutor:
     def __init__(
         self,
         layout: Layout,
-        launch: Callable[[], RankGroup],
+        launch: Callable[[Layout], RankGroup],
         clock: Clock,
         *,
         device: torch.device,
+        balancer: Balancer | None = None,
     ) -> None:
-        """`launch` gives a group whose ranks are ready for work; `device` gets finished latents.
+        """`launch` gives a group whose ranks are ready for work; `device` gets finished latents;
+        a `balancer` says when blocks are to move to other ranks: None, never.
 
         The clock is the ranks' own kind: a monotonic one.
         """
         self.layout = layout
+        self._balancer = balancer
+        self._coming: Layout | None = None
+        self._loading: set[int] = set()
+        self.num_moves = 0
+        """How often blocks have moved."""
         self._launch = launch
         self._clock = clock
         self._device = device
@@ -68,7 +80,7 @@ class PipelinedExecutor:
         self.num_restarts = 0
         self.busy_s = dict.fromkeys(range(layout.num_ranks), 0.0)
         """Seconds that each rank has worked, waiting left out."""
-        self._group: RankGroup | None = launch()
+        self._group: RankGroup | None = launch(layout)
 
     @property
     def stages(self) -> int:
@@ -98,8 +110,9 @@ class PipelinedExecutor:
             batch = replace(batch, controls=(self._untold_loras, *batch.controls))
             self._untold_loras = None
         self._flights.append(Flight(batch, self._clock.now(), missing))
-        plain = Work(batch, prompts)
-        whole = Work(batch, prompts, started)
+        layout = self._layout_from_now_on()
+        plain = Work(batch, prompts, layout=layout)
+        whole = Work(batch, prompts, started, layout)
         for rank in range(self.layout.num_ranks):
             group.send(rank, whole if rank in self.layout.latent_ranks else plain)
 
@@ -108,9 +121,13 @@ class PipelinedExecutor:
         flight = self._flights[0]
         while flight.missing:
             rank, message = self.group.receive()
+            if isinstance(message, Loaded):
+                self._hear_loaded(rank, message)
+                continue
             assert isinstance(message, Done)
             self._hear(rank, message)
         self._flights.popleft()
+        self._look_at_balance(flight)
         took_s = self._clock.now() - flight.submitted_s
         if flight.batch.rows:
             self.group.slowest_s = max(took_s, self.group.slowest_s or 0.0)
@@ -120,6 +137,18 @@ class PipelinedExecutor:
         )
         timings = (flight.batch.timing(seconds),) if flight.batch.rows else ()
         return Completed(flight.batch, flight.finished, timings)
+
+    def divide(self, layout: Layout) -> None:
+        """Have blocks move: as soon as all ranks have loaded theirs, with the next batch.
+
+        The layout differs from the present one in blocks only; asked for again while it is under
+        way, nothing happens.
+        """
+        if self._coming is not None:
+            return
+        self._coming = layout
+        self._loading = set(range(layout.num_ranks))
+        self.group.broadcast(Divide(layout))
 
     def restart(self) -> None:
         """End all ranks and start others: caches and latents in flight are gone, prompts not.
@@ -131,7 +160,9 @@ class PipelinedExecutor:
             self._group.kill()
             self._group = None
         self.num_restarts += 1
-        self._group = self._launch()
+        self._coming = None
+        self._loading.clear()
+        self._group = self._launch(self.layout)
         self._untold = dict(self._prompts)
         self._untold_loras = self._loras
 
@@ -141,6 +172,32 @@ class PipelinedExecutor:
             self._group.close()
             self._group = None
         self._flights.clear()
+
+    def _layout_from_now_on(self) -> Layout | None:
+        """The coming layout, once all are ready for it."""
+        if self._coming is None or self._loading:
+            return None
+        self.layout, self._coming = self._coming, None
+        self.num_moves += 1
+        logger.info("blocks have moved: %s", self.layout)
+        if self._balancer is not None:
+            self._balancer.moved(self.layout)
+        return self.layout
+
+    def _hear_loaded(self, rank: int, loaded: Loaded) -> None:
+        if loaded.layout != self._coming:
+            return
+        self._loading.discard(rank)
+        if loaded.error is not None:
+            logger.warning("rank %d cannot take other blocks: %s", rank, loaded.error)
+            self._coming = self._balancer = None  # nor would it the next time
+
+    def _look_at_balance(self, flight: Flight) -> None:
+        if self._balancer is None or not flight.batch.rows or self._coming is not None:
+            return
+        wanted = self._balancer.observe(flight.seconds)
+        if wanted is not None:
+            self.divide(wanted)
 
     def _remember(self, batch: Batch, payload: Payload) -> None:
         for prompt, text_MD in payload.prompts.items():

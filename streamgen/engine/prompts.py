@@ -31,6 +31,11 @@ class PromptBank:
     def __len__(self) -> int:
         return len(self._prompts)
 
+    def take_over(self, other: PromptBank) -> None:
+        """Know the prompts of another bank, too, by this one's blocks."""
+        for prompt, text_MD in other._features.items():
+            self.add(prompt, text_MD)
+
     def add(self, prompt: PromptId, text_MD: Tensor) -> None:
         """Run a prompt's features through every block's key and value projections."""
         self._features[prompt] = text_MD

@@ -29,6 +29,7 @@ from streamgen.engine.batch import (
     Started,
 )
 from streamgen.engine.executor import equal_shapes
+from streamgen.engine.moving import Divide, NextBlocks, common
 from streamgen.engine.rank_rows import RankRows
 from streamgen.engine.slots import DenoiseSlots
 from streamgen.engine.stage import Stage
@@ -45,6 +46,8 @@ class Work:
     batch: Batch
     prompts: Mapping[PromptId, Tensor] = field(default_factory=dict[PromptId, Tensor])
     started: Mapping[SlotKey, Started] = field(default_factory=dict[SlotKey, Started])
+    layout: Layout | None = None
+    """Who has which blocks from this batch on, where that changes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,8 +83,10 @@ class RankStage:
         clock: Clock,
         *,
         latent_shape: tuple[int, int, int],
+        next_blocks: NextBlocks | None = None,
     ) -> None:
-        """`latent_shape` is [C, h, w] of what the model predicts."""
+        """`latent_shape` is [C, h, w] of what the model predicts; `next_blocks` has the model of a
+        layout that is named later, where blocks can move at all."""
         self.rank = rank
         self.layout = layout
         self._group_index, self._stage_index = layout.place(rank)
@@ -94,6 +99,7 @@ class RankStage:
         self._rows = RankRows(rank, layout, stage.cache, ring)
         self._due: list[Due] = []
         self._waited_s = 0.0
+        self._next_blocks = next_blocks
 
     @property
     def _sees_latents(self) -> bool:
@@ -102,6 +108,8 @@ class RankStage:
     @torch.inference_mode()
     def run(self, work: Work) -> Done:
         """Do this rank's part of a batch; batches come in the order of their ticks."""
+        if work.layout is not None:
+            self._move_to(work.layout)
         began_s = self._clock.now()
         self._waited_s = 0.0
         batch = work.batch
@@ -118,6 +126,40 @@ class RankStage:
         finished = self._forward(batch.tick, by_group[self._group_index])
         self._synchronize()
         return Done(batch.tick, finished, self._clock.now() - began_s - self._waited_s)
+
+    def load(self, layout: Layout) -> None:
+        """Begin to load the blocks of a layout that will be named with a batch."""
+        assert self._next_blocks is not None, "blocks of this rank cannot move"
+        self._next_blocks.begin(self.layout, layout)
+
+    def _move_to(self, layout: Layout) -> None:
+        """Give layers of the cache away, take others in, and go on with the model for them."""
+        before, mine = self.layout, layout.blocks(self.rank)
+        cache, own = self._stage.cache, before.blocks(self.rank)
+        self._rows.settle_all()
+        for rank in self._group.ranks:
+            going = common(own, layout.blocks(rank))
+            if rank != self.rank and going:
+                layers = slice(going.start - own.start, going.stop - own.start)
+                self._ring.send_once(cache.read_layers(layers), rank, Channel.MOVED)
+        parts: list[slice | Tensor] = []
+        for rank in self._group.ranks:  # in the order of their blocks
+            coming = common(before.blocks(rank), mine)
+            if not coming:
+                continue
+            if rank == self.rank:
+                parts.append(slice(coming.start - own.start, coming.stop - own.start))
+            else:
+                shape = cache.shape.layers(len(coming))
+                parts.append(self._ring.receive_once(shape, rank, Channel.MOVED))
+        if mine != own:
+            assert self._next_blocks is not None
+            model, loras = self._next_blocks.take(mine)
+            cache = cache.with_layers(parts)
+            self._stage = self._stage.succeeded_by(model, cache, mine, loras)
+        self.layout = layout
+        self._group = layout.groups[self._group_index]
+        self._rows.move_to(layout, cache)
 
     def close(self) -> None:
         """Let go of what is under way; nothing may be run afterwards."""
@@ -227,9 +269,12 @@ class RankStage:
 
 def run_batches(member: Member, stage: RankStage) -> None:
     """Do what the leader sends until it says stop."""
-    while (work := member.receive()) is not None:
-        assert isinstance(work, Work)
-        member.send(_for_the_host(stage.run(work)))
+    while (message := member.receive()) is not None:
+        if isinstance(message, Divide):
+            stage.load(message.layout)
+            continue
+        assert isinstance(message, Work)
+        member.send(_for_the_host(stage.run(message)))
     stage.close()
 
 

@@ -49,6 +49,17 @@ class RankRows:
         self._unclaimed: set[int] = set()
         self._due: list[Publication] = []
 
+    def settle_all(self) -> None:
+        """Write all that others have published so far."""
+        for row in {row for due in self._due for row in due.rows}:
+            self._settle_row(row)
+
+    def move_to(self, layout: Layout, cache: KVCache) -> None:
+        """Go on with other layers, in which the same rows lie; nothing may be due."""
+        assert not self._due, "what is under way is for the layers before"
+        self._layout, self._cache = layout, cache
+        self._blocks = layout.blocks(self._rank)
+
     def see(self, rows: Sequence[Row]) -> None:
         """Learn from a batch which group works in which row, and give own ones a place."""
         for row in rows:

@@ -104,6 +104,17 @@ class Stage:
         assert self._residuals is not None, "there is no room to keep anything"
         self._residuals.keep(plan.rows_B1, sum_BLD)
 
+    def succeeded_by(
+        self, model: CausalDiT, cache: KVCache, blocks: range, loras: LoraSet | None
+    ) -> Stage:
+        """A stage of other blocks that goes on with the same prompts and scales of LoRAs."""
+        assert isinstance(self._runner, AsWritten), "recordings are of one stage's tensors"
+        if loras is not None and self._loras is not None:
+            loras.apply(self._loras.scales)
+        other = Stage(model, cache, device=self._device, blocks=blocks, loras=loras)
+        other.prompts.take_over(self.prompts)
+        return other
+
     def scale_loras(self, scales: Mapping[str, float]) -> None:
         """Merge LoRAs at other scales; prompts' keys and values follow."""
         assert self._loras is not None, "there are no LoRAs to scale"

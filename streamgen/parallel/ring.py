@@ -34,6 +34,8 @@ class Channel(IntEnum):
     """Keys and values that other groups read, too."""
     COPIED = 4
     """Keys and values that a control moves from one rank's cache row to another's."""
+    MOVED = 5
+    """Keys and values of blocks that go to another rank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,23 @@ class Ring:
             tuple[Route, tuple[int, ...]], deque[tuple[Tensor, dist.Work | None]]
         ] = {}
         self._spare: dict[tuple[int, ...], list[Tensor]] = {}
+        self._once: list[tuple[Tensor, dist.Work | None]] = []
+
+    def send_once(self, tensor: Tensor, target: int, channel: Channel) -> None:
+        """Send what does not come again: its copy is let go of as soon as it has left."""
+        self._once = [one for one in self._once if one[1] and not one[1].is_completed()]
+        group = self._groups.get(Route(self._rank, target, channel))
+        kept = tensor.contiguous().clone()
+        self._once.append((kept, dist.isend(kept, target, group=group, tag=_tag(group, channel))))
+
+    def receive_once(self, shape: tuple[int, ...], source: int, channel: Channel) -> Tensor:
+        """Wait for what `send_once` sent."""
+        buffer = torch.empty(shape, device=self.device, dtype=self.dtype)
+        group = self._groups.get(Route(source, self._rank, channel))
+        work = dist.irecv(buffer, source, group=group, tag=_tag(group, channel))
+        if work is not None:
+            work.wait()
+        return buffer
 
     def send(self, tensor: Tensor, target: int, channel: Channel) -> None:
         """Copy a tensor into the next buffer of its route, and let it go."""
@@ -120,6 +139,10 @@ class Ring:
                 if work is not None:
                     work.wait()
         self._sending.clear()
+        for _, work in self._once:
+            if work is not None:
+                work.wait()
+        self._once.clear()
 
 
 def open_store(host: str) -> TCPStore:
@@ -163,7 +186,8 @@ def leave_ring(ring: Ring) -> None:
 
 
 def routes(layout: Layout) -> list[Route]:
-    """Everything that ever travels under a layout, in an order that all ranks agree on."""
+    """Everything that ever travels, wherever a layout's blocks move, in an order that all ranks
+    agree on."""
     found: list[Route] = []
     for group in layout.groups:
         found += [Route(a, b, Channel.TOKENS) for a, b in pairwise(group.ranks)]
@@ -172,14 +196,13 @@ def routes(layout: Layout) -> list[Route]:
             for rank in layout.latent_ranks
             if rank != group.last
         ]
+        found += [Route(a, b, Channel.MOVED) for a, b in permutations(group.ranks, 2)]
     for group, other in permutations(layout.groups, 2):
-        for source, target in product(group.ranks, other.ranks):
-            mine, theirs = layout.blocks(source), layout.blocks(target)
-            if max(mine.start, theirs.start) < min(mine.stop, theirs.stop):
-                found += [
-                    Route(source, target, channel)
-                    for channel in (Channel.PUBLISHED, Channel.COPIED)
-                ]
+        found += [
+            Route(source, target, channel)
+            for source, target in product(group.ranks, other.ranks)
+            for channel in (Channel.PUBLISHED, Channel.COPIED)
+        ]
     return found
 
 

@@ -14,18 +14,20 @@ import torch
 
 from streamgen.clock import MonotonicClock
 from streamgen.diffusion.noise import NoiseSource
+from streamgen.engine.moving import NextBlocks
 from streamgen.engine.pipeline import PipelinedExecutor
 from streamgen.engine.rank import RankStage, run_batches
 from streamgen.engine.recipe import CacheMode, Recipe
 from streamgen.engine.slots import DenoiseSlots
 from streamgen.errors import ConfigError, RankLostError
 from streamgen.ops.backend import Backend, choose_backend
+from streamgen.parallel.balancer import THRESHOLD, Balancer
 from streamgen.parallel.group import RankGroup
 from streamgen.parallel.member import Member
 from streamgen.parallel.partition import Layout, make_layout
 from streamgen.parallel.ring import LOOPBACK, join_ring, leave_ring, open_store
 from streamgen.serving.build import Pipeline
-from streamgen.serving.stages import StagePlan, build_stage, check_files
+from streamgen.serving.stages import StagePlan, build_stage, check_files, load_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -73,12 +75,19 @@ class Ranks:
     of steps, as "2+1".
     """
 
-    def __init__(self, gpus: int, split: str, *, noise: NoiseSource) -> None:
+    def __init__(
+        self, gpus: int, split: str, *, noise: NoiseSource, rebalance: float = THRESHOLD
+    ) -> None:
+        """`rebalance`: blocks move to other ranks while the slowest takes longer than the mean by
+        more than this share; 0: never. Raises ConfigError."""
         if not 2 <= gpus <= MAX_RANKS:
             raise ConfigError(f"{gpus} GPUs are not in 2 to {MAX_RANKS}; leave it out for one")
         self._num_ranks = gpus
         self._split = split
+        if not 0 <= rebalance <= 10:
+            raise ConfigError(f"a rebalance of {rebalance:g} is not in 0 to 10; 0 moves nothing")
         self._noise = noise
+        self._rebalance = rebalance
         self._clock = MonotonicClock()
         self._executor: PipelinedExecutor | None = None
         self._restarts_s: deque[float] = deque(maxlen=MAX_RESTARTS)
@@ -122,10 +131,17 @@ class Ranks:
             )
         logger.info("%s", layout)
 
-        def launch() -> RankGroup:
+        def launch(layout: Layout) -> RankGroup:
             return self._launch(plan, backend, layout)
 
-        self._executor = PipelinedExecutor(layout, launch, self._clock, device=backend.device)
+        can_move = self._rebalance and plan.recipe.cache.sink_threshold is None
+        self._executor = PipelinedExecutor(
+            layout,
+            launch,
+            self._clock,
+            device=backend.device,
+            balancer=Balancer(layout, threshold=self._rebalance) if can_move else None,
+        )
         return self._executor
 
     def tick(self, pipeline: Pipeline) -> bool:
@@ -218,6 +234,9 @@ def run_rank(member: Member) -> None:
         ring,
         MonotonicClock(),
         latent_shape=(facts.latent_channels, plan.latent_height, plan.latent_width),
+        next_blocks=NextBlocks(
+            member.rank, lambda blocks: load_blocks(plan, backend, blocks), member.send
+        ),
     )
     member.send(Ready())
     run_batches(member, rank_stage)

@@ -13,9 +13,10 @@ from streamgen.config.schema import StreamConfig
 from streamgen.engine.recipe import Recipe
 from streamgen.engine.stage import Stage
 from streamgen.errors import CapacityError, CheckpointError
-from streamgen.models.base import DiTFacts
+from streamgen.models.base import CausalDiT, DiTFacts
 from streamgen.models.registry import load_bundle
 from streamgen.models.wan.bundle import load_wan_dit
+from streamgen.models.wan.lora import LoraSet
 from streamgen.ops.backend import Backend, check_fp8
 from streamgen.ops.quantise import KVFormat
 from streamgen.ops.rope import TokenGrid
@@ -40,8 +41,20 @@ def build_stage(plan: StagePlan, backend: Backend, blocks: range, num_rows: int)
 
     Raises as `build_pipeline` does.
     """
+    dit, loras = load_blocks(plan, backend, blocks)
+    grid = dit.grid(plan.latent_height, plan.latent_width)
+    kind = KVFormat(plan.config.cache.dtype)
+    cache = make_cache(dit.facts, plan.recipe, backend, grid, num_rows, blocks, kind)
+    return Stage(dit, cache, device=backend.device, blocks=blocks, loras=loras)
+
+
+def load_blocks(
+    plan: StagePlan, backend: Backend, blocks: range
+) -> tuple[CausalDiT, LoraSet | None]:
+    """Some blocks of the DiT, with its LoRAs; raises as `build_pipeline` does."""
     config = plan.config
     device, dtype = backend.device, backend.dtype
+    dit: CausalDiT
     loras = None
     if config.wan is None:
         dit = load_bundle(
@@ -51,10 +64,7 @@ def build_stage(plan: StagePlan, backend: Backend, blocks: range, num_rows: int)
         files = wan_files(config.model, config.wan)
         dit, loras = load_wan_dit(files, device=device, dtype=dtype, blocks=blocks)
     dit.use(backend.operations)
-    grid = dit.grid(plan.latent_height, plan.latent_width)
-    kind = KVFormat(config.cache.dtype)
-    cache = make_cache(dit.facts, plan.recipe, backend, grid, num_rows, blocks, kind)
-    return Stage(dit, cache, device=device, blocks=blocks, loras=loras)
+    return dit, loras
 
 
 def check_files(plan: StagePlan) -> None:

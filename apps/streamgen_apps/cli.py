@@ -140,6 +140,19 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         metavar="HOW",
         help="with --gpus: layers, steps, or both, as 2+1: the GPUs of each group of steps",
     )
+    run.add_argument(
+        "--codec",
+        metavar="WHERE",
+        help="with --gpus: what encodes and decodes: the first GPU, the ends (first and last), "
+        "or one of its own; first",
+    )
+    run.add_argument(
+        "--rebalance",
+        type=float,
+        metavar="SHARE",
+        help="with --gpus: move blocks while the slowest takes so much longer than the mean; "
+        "0.15; 0: never",
+    )
     run.add_argument("--seed", type=int, metavar="N", help="same seed, same video")
     run.set_defaults(command=_run)
 

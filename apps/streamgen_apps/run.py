@@ -18,6 +18,12 @@ from streamgen.clock import Clock, MonotonicClock
 from streamgen.errors import ConfigError, SinkError
 from streamgen.serving.host import Host
 from streamgen.serving.interrupts import Interrupts
+from streamgen.serving.launching import (
+    DEFAULT_CODEC,
+    DEFAULT_REBALANCE,
+    keep_launched_rank,
+    launched,
+)
 from streamgen.serving.outputs import Outputs
 from streamgen.serving.playing import FITS, Progress, open_input, play
 from streamgen.serving.ranges import check_seed, check_strength
@@ -44,6 +50,9 @@ MAX_STEM = 60  # characters of a name made from the prompt
 def run(options: argparse.Namespace) -> int:
     """Run one stream to its end; returns the exit code."""
     begin_logging()
+    launch = launched()
+    if launch is not None and launch.rank > 0:
+        return keep_launched_rank(launch, codec=options.codec or DEFAULT_CODEC)
     prompt, later = prompts_of(options)
     check_input_options(options)
     _check_length(options)
@@ -118,14 +127,24 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _host(preset: str, options: argparse.Namespace, clock: Clock) -> Host:
-    if options.split is not None and options.gpus == 1:
-        raise ConfigError("--split divides the work of several GPUs; give --gpus too")
+    launch = launched()
+    if launch is not None and options.gpus not in (1, launch.num_ranks):
+        raise ConfigError(
+            f"torchrun has started {launch.num_ranks} processes and --gpus says {options.gpus}; "
+            f"leave it out"
+        )
+    if launch is None and options.gpus == 1:
+        for name in ("split", "codec", "rebalance"):
+            if getattr(options, name) is not None:
+                raise ConfigError(f"--{name} is for the work of several GPUs; give --gpus too")
     return Host(
         preset,
         overrides=options.overrides,
         clock=clock,
         gpus=options.gpus,
         split=options.split or "layers",
+        codec=options.codec or DEFAULT_CODEC,
+        rebalance=DEFAULT_REBALANCE if options.rebalance is None else options.rebalance,
     )
 
 

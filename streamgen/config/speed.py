@@ -67,7 +67,7 @@ def check_speed(speed: SpeedConfig, *, cache_mode: str, num_steps: int) -> None:
         raise wrong(
             "speed.reuse_blocks", blocks, "must be a first block and a last one", "use [1, 4]"
         )
-    if cache_mode in ("per_step", "joint"):
+    if cache_mode in ("per_step", "cascaded", "joint"):
         raise wrong(
             "speed.reuse_steps",
             steps,

@@ -96,6 +96,7 @@ class Stage:
             others = tuple(target for target in row.shared_rows if target != row.cache_row)
             if others:
                 self.cache.copy_cells(row.cache_row, others, row.shared_cells)
+
     def _kept(self, plan: CachePlan, num_tokens: int) -> Tensor:
         assert self._residuals is not None, "nothing was kept here"
         return self._residuals.read(plan.rows_B1, num_tokens)

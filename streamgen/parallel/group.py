@@ -33,6 +33,25 @@ POLL_S = 0.1  # between two looks at what cannot be waited for together
 END_S = 3.0  # for a rank to end by itself after it was told to
 
 
+RankProcess = BaseProcess
+
+
+def start_process(
+    leader: Leader, rank: int, run: Callable[[Member], None], *, device: int
+) -> RankProcess:
+    """Begin a rank on this machine, forked from a server that has torch imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "streamgen.parallel.member", run.__module__])
+    process = context.Process(
+        target=member_process,
+        args=(leader, rank, run, device),
+        name=f"streamgen-rank-{rank}",
+        daemon=True,
+    )
+    process.start()
+    return process
+
+
 class RankGroup:
     """Connections to all ranks, and the processes of those that were started here."""
 
@@ -50,26 +69,20 @@ class RankGroup:
         self._door.settimeout(POLL_S)
         self.leader = Leader(host, self._door.getsockname()[1], secrets.token_bytes(32))
         self._connections: dict[int, Connection] = {}
-        self._processes: dict[int, BaseProcess] = {}
+        self._processes: dict[int, RankProcess] = {}
         self._seen_s: dict[int, float] = {}
         self._inbox: deque[tuple[int, object]] = deque()
         self._silence_s = JOIN_S
         self.slowest_s: float | None = None
         """Of all work so far, as the owner measured it; None before there is any."""
 
-    def start(self, ranks: Iterable[int], run: Callable[[Member], None]) -> None:
-        """Begin processes of this machine, forked from a server that has torch imported."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "streamgen.parallel.member", run.__module__])
+    def start(
+        self, ranks: Iterable[int], run: Callable[[Member], None], *, first_device: int = 0
+    ) -> None:
+        """Begin processes of this machine, on devices that begin with `first_device`."""
         for rank in ranks:
-            process = context.Process(
-                target=member_process,
-                args=(self.leader, rank, run),
-                name=f"streamgen-rank-{rank}",
-                daemon=True,
-            )
-            process.start()
-            self._processes[rank] = process
+            device = first_device + rank
+            self._processes[rank] = start_process(self.leader, rank, run, device=device)
 
     def gather(self) -> dict[int, Hello]:
         """Wait until all ranks have said hello.

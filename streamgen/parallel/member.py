@@ -40,8 +40,10 @@ class Leader:
 class Member:
     """One rank's connection; `receive` and `send` are for its main thread."""
 
-    def __init__(self, connection: Connection, rank: int, clock: Clock) -> None:
+    def __init__(self, connection: Connection, rank: int, clock: Clock, *, device: int) -> None:
+        """`device` is the number of this rank's GPU on its machine, if it has one."""
         self.rank = rank
+        self.device = device
         self._connection = connection
         self._clock = clock
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
@@ -84,10 +86,10 @@ class Member:
                 return
 
 
-def run_member(leader: Leader, rank: int, run: Callable[[Member], None]) -> int:
+def run_member(leader: Leader, rank: int, run: Callable[[Member], None], device: int) -> int:
     """Join a leader's group and do what it says until it says stop; returns an exit code."""
     connection = Client((leader.host, leader.port), authkey=leader.key)
-    member = Member(connection, rank, MonotonicClock())
+    member = Member(connection, rank, MonotonicClock(), device=device)
     member.send(Hello(rank, os.getpid(), socket.gethostname(), versions()))
     member._start()
     try:
@@ -102,7 +104,7 @@ def run_member(leader: Leader, rank: int, run: Callable[[Member], None]) -> int:
     return 0
 
 
-def member_process(leader: Leader, rank: int, run: Callable[[Member], None]) -> None:
+def member_process(leader: Leader, rank: int, run: Callable[[Member], None], device: int) -> None:
     """The whole life of a rank's process; ends it without Python's own teardown.
 
     After a neighbour's death gloo's threads cannot be joined any more; what matters has been
@@ -110,7 +112,7 @@ def member_process(leader: Leader, rank: int, run: Callable[[Member], None]) -> 
     """
     code = LEADER_GONE
     try:
-        code = run_member(leader, rank, run)
+        code = run_member(leader, rank, run, device)
     except (OSError, EOFError):
         pass
     finally:

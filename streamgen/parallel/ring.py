@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
@@ -21,6 +22,7 @@ from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsa
 from streamgen.parallel.partition import Layout
 
 LOOPBACK = "127.0.0.1"
+SIOCGIFADDR = 0x8915  # Linux: an interface's address
 
 
 class Channel(IntEnum):
@@ -161,8 +163,10 @@ def join_ring(
     """Meet the other ranks at the leader's store: NCCL between GPUs, gloo between CPUs."""
     host, port = store
     is_cuda = device.type == "cuda"
-    if host == LOOPBACK and any(name == "lo" for _, name in socket.if_nameindex()):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else gloo asks what the host's name is
+    interface = interface_to(host)
+    if interface is not None:  # else gloo asks what this machine's name means, and NCCL guesses
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
     dist.init_process_group(
         "nccl" if is_cuda else "gloo",
         store=TCPStore(host, port, is_master=False),
@@ -176,6 +180,29 @@ def join_ring(
             groups[route] = made
     depth = layout.num_stages + 1
     return Ring(rank, device=device, dtype=dtype, depth=depth, groups=groups)
+
+
+def interface_to(host: str) -> str | None:
+    """The network interface by which a host is reached; None where the system does not say."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, 9))  # sends nothing
+        except OSError:
+            return None
+        own = probe.getsockname()[0]
+        for _, name in socket.if_nameindex():
+            asked = struct.pack("256s", name.encode()[:15])
+            try:
+                answer = fcntl.ioctl(probe.fileno(), SIOCGIFADDR, asked)
+            except OSError:
+                continue  # it has no address
+            if socket.inet_ntoa(answer[20:24]) == own:
+                return name
+    return None
 
 
 def leave_ring(ring: Ring) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,7 +34,7 @@ from streamgen.diffusion.schedule import Ladder, NoiseSchedule
 from streamgen.engine.batch import Level
 from streamgen.engine.codec import StreamDecoder, StreamEncoder
 from streamgen.engine.engine import Engine
-from streamgen.engine.executor import Executor, LocalExecutor
+from streamgen.engine.executor import LocalExecutor
 from streamgen.engine.lanes import Lanes
 from streamgen.engine.recipe import CacheMode, CachePolicy, Recipe
 from streamgen.engine.slots import DenoiseSlots
@@ -41,6 +42,7 @@ from streamgen.engine.stage import Stage
 from streamgen.engine.start import StreamGeometry
 from streamgen.errors import ConfigError
 from streamgen.metrics.export import Metrics
+from streamgen.models.base import VideoCodec
 from streamgen.models.bundle import ModelBundle
 from streamgen.models.codec_facts import CodecFacts
 from streamgen.models.registry import load_bundle
@@ -66,7 +68,7 @@ from streamgen.serving.speed import (
     settle_operations,
     settle_runner,
 )
-from streamgen.serving.stages import StagePlan, make_cache
+from streamgen.serving.stages import Elsewhere, StagePlan, copied_to, make_cache
 from streamgen.types import PictureSize
 
 __all__ = ["settings_of"]  # and all that is defined here
@@ -91,6 +93,9 @@ class Pipeline:
     noise: NoiseSource
     metrics: Metrics
     clock: Clock
+    decoding: VideoCodec[Any]
+    """The bundle's codec, or a copy of it on the device that decodes."""
+    decoding_lanes: Lanes
 
     @property
     def picture_size(self) -> PictureSize:
@@ -107,7 +112,7 @@ class Pipeline:
     def new_decoder(self) -> StreamDecoder:
         """For one session's chunks."""
         return StreamDecoder(
-            self.bundle.codec, lanes=self.lanes, operations=self.backend.operations
+            self.decoding, lanes=self.decoding_lanes, operations=self.backend.operations
         )
 
 
@@ -117,7 +122,7 @@ def build_pipeline(
     clock: Clock,
     noise: NoiseSource,
     bundle: ModelBundle | None = None,
-    over_ranks: Callable[[StagePlan, Backend], Executor] | None = None,
+    over_ranks: Elsewhere | None = None,
     policy: Policy | None = None,
 ) -> Pipeline:
     """Load the model and put an engine around it; `bundle` and `policy` take the place of those
@@ -144,7 +149,8 @@ def build_pipeline(
             config, recipe, bundle, backend, grid, num_rows, clock, noise, lanes
         )
     else:
-        executor = over_ranks(StagePlan(config, recipe, bundle.dit.facts, height, width), backend)
+        plan = StagePlan(config, recipe, bundle.dit.facts, height, width)
+        executor = over_ranks.make_executor(plan, backend)
     engine = make_engine(
         executor,
         policy or config.engine.policy,
@@ -160,9 +166,15 @@ def build_pipeline(
         device=backend.device,
         dtype=backend.dtype,
     )
+    decoding, decoding_lanes = bundle.codec, lanes
+    if over_ranks is not None and over_ranks.decode_device(backend) != backend.device:
+        other = replace(backend, device=over_ranks.decode_device(backend))
+        decoding = copied_to(decoding, other.device)
+        decoding_lanes = settle_lanes(other, clock, overlaps=config.speed.overlap == "auto")
     return Pipeline(
-        config, bundle, backend, lanes, engine, recipe, schedule, geometry, noise, metrics, clock
-    )
+        config, bundle, backend, lanes, engine, recipe, schedule, geometry, noise, metrics, clock,
+        decoding, decoding_lanes,
+    )  # fmt: skip
 
 
 def memory_needed(config: StreamConfig, backend: Backend, parts: WanParts | None = None) -> Memory:

@@ -25,6 +25,7 @@ from streamgen.media.source import FrameSource
 from streamgen.models.bundle import ModelBundle
 from streamgen.ops.backend import is_out_of_memory
 from streamgen.ops.blending import Blend
+from streamgen.parallel.balancer import THRESHOLD
 from streamgen.scheduling.capacity import Admission
 from streamgen.scheduling.policy import Policy
 from streamgen.scheduling.service import ServiceLevel
@@ -38,7 +39,7 @@ from streamgen.serving.build import (
 from streamgen.serving.calibration import calibrate
 from streamgen.serving.prompts import PromptShelf
 from streamgen.serving.ranges import check_seed
-from streamgen.serving.ranks import Ranks
+from streamgen.serving.ranks import divided
 from streamgen.serving.service import out_of_memory, predicted, terms
 from streamgen.serving.starters import (
     frames_wanted,
@@ -72,24 +73,24 @@ class Host:
         clock: Clock | None = None,
         noise: NoiseSource | None = None,
         bundle: ModelBundle | None = None,
-        gpus: int = 1,
-        split: str = "layers",
+        gpus: int = 1, split: str = "layers", codec: str = "first", rebalance: float = THRESHOLD,
         policy: Policy | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """`preset` is a name, a TOML file or a table; `overrides` are settings as "cache.sinks=2";
         `bundle` and `policy` take the place of those that they name.
 
-        `gpus` above 1 divides the model among as many processes, see `Ranks`; `close` ends them.
+        `gpus` above 1 divides the model among so many processes (under torchrun: its own), see
+        `Ranks`; `close` ends them.
         Raises ConfigError, CheckpointError or CapacityError.
         """
         noise = noise or SeededNoise()
-        self._ranks = None if gpus == 1 else Ranks(gpus, split, noise=noise)
+        self._ranks = divided(gpus, split, codec, rebalance, noise)
         self.pipeline: Pipeline = build_pipeline(
             load_config(preset, overrides),
             clock=clock or MonotonicClock(),
             noise=noise,
             bundle=bundle,
-            over_ranks=None if self._ranks is None else self._ranks.make_executor,
+            over_ranks=self._ranks,
             policy=policy,
         )
         pipeline, prompts = self.pipeline, self.pipeline.config.prompts

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import deque
 from dataclasses import dataclass
 
@@ -23,8 +24,10 @@ from streamgen.errors import ConfigError, RankLostError
 from streamgen.ops.backend import Backend, choose_backend
 from streamgen.parallel.balancer import THRESHOLD, Balancer
 from streamgen.parallel.group import RankGroup
+from streamgen.parallel.launched import Launch, keep_rank, launched, meet
 from streamgen.parallel.member import Member
 from streamgen.parallel.partition import Layout, make_layout
+from streamgen.parallel.planner import CodecPlace
 from streamgen.parallel.ring import LOOPBACK, join_ring, leave_ring, open_store
 from streamgen.serving.build import Pipeline
 from streamgen.serving.stages import StagePlan, build_stage, check_files, load_blocks
@@ -76,10 +79,18 @@ class Ranks:
     """
 
     def __init__(
-        self, gpus: int, split: str, *, noise: NoiseSource, rebalance: float = THRESHOLD
+        self,
+        gpus: int,
+        split: str,
+        *,
+        noise: NoiseSource,
+        codec: str = "first",
+        rebalance: float = THRESHOLD,
+        launch: Launch | None = None,
     ) -> None:
-        """`rebalance`: blocks move to other ranks while the slowest takes longer than the mean by
-        more than this share; 0: never. Raises ConfigError."""
+        """`codec`: which GPUs encode and decode, see CodecPlace. `rebalance`: blocks move to other
+        ranks while the slowest takes longer than the mean by more than this share; 0: never.
+        `launch`: torchrun has started a process for each rank. Raises ConfigError."""
         if not 2 <= gpus <= MAX_RANKS:
             raise ConfigError(f"{gpus} GPUs are not in 2 to {MAX_RANKS}; leave it out for one")
         self._num_ranks = gpus
@@ -88,6 +99,10 @@ class Ranks:
             raise ConfigError(f"a rebalance of {rebalance:g} is not in 0 to 10; 0 moves nothing")
         self._noise = noise
         self._rebalance = rebalance
+        self._codec = codec_place(codec)
+        self._first_device = first_device(codec)
+        self._num_here = gpus if launch is None else launch.num_local
+        self._meeting = None if launch is None else meet()
         self._clock = MonotonicClock()
         self._executor: PipelinedExecutor | None = None
         self._restarts_s: deque[float] = deque(maxlen=MAX_RESTARTS)
@@ -97,11 +112,34 @@ class Ranks:
         assert self._executor is not None, "the pipeline has not been built"
         return self._executor
 
+    def decode_device(self, backend: Backend) -> torch.device:
+        """Where pictures are decoded. ConfigError if the codec cannot be where it was asked for."""
+        place = self._codec
+        if backend.device.type != "cuda":
+            if place is not CodecPlace.FIRST:
+                raise ConfigError(
+                    f"--codec {place} chooses among GPUs and the model runs on {backend.device}; "
+                    f"leave it out"
+                )
+            return backend.device
+        num_needed = self._num_here + self._first_device
+        if num_needed > torch.cuda.device_count():
+            raise ConfigError(
+                f"{num_needed} GPUs are needed here and there are {torch.cuda.device_count()}; "
+                f"ask for fewer ranks"
+            )
+        if place is not CodecPlace.ENDS:
+            return backend.device
+        if self._num_here < self._num_ranks:
+            raise ConfigError("the last rank is on another machine; use --codec first or own")
+        return torch.device("cuda", self._num_ranks - 1)
+
     def make_executor(self, plan: StagePlan, backend: Backend) -> PipelinedExecutor:
         """Start all ranks and wait until they are ready for work.
 
         Raises ConfigError or CheckpointError, before weights load, if a rank could not work.
         """
+        decode_device = self.decode_device(backend)
         layout = make_layout(
             self._split,
             self._num_ranks,
@@ -139,7 +177,7 @@ class Ranks:
             layout,
             launch,
             self._clock,
-            device=backend.device,
+            device=decode_device,
             balancer=Balancer(layout, threshold=self._rebalance) if can_move else None,
         )
         return self._executor
@@ -170,9 +208,12 @@ class Ranks:
         """End all ranks; twice does no harm."""
         if self._executor is not None:
             self._executor.close()
+        if self._meeting is not None:
+            self._meeting.end()
 
     def _launch(self, plan: StagePlan, backend: Backend, layout: Layout) -> RankGroup:
-        store = self._store = open_store(LOOPBACK)  # NCCL comes back to it when a route is new
+        host = LOOPBACK if self._meeting is None else self._meeting.host
+        store = self._store = open_store(host)  # NCCL comes back to it when a route is new
         config = plan.config
         job = RankJob(
             plan=plan,
@@ -180,21 +221,29 @@ class Ranks:
             noise=self._noise,
             device=backend.device.type,
             dtype=str(backend.dtype).removeprefix("torch."),
-            num_threads=config.model.num_threads or max(1, _num_cores() // self._num_ranks),
+            num_threads=config.model.num_threads or max(1, _num_cores() // self._num_here),
             sessions=config.engine.sessions,
-            store=(LOOPBACK, store.port),
+            store=(host, store.port),
         )
-        group = RankGroup(self._num_ranks, self._clock)
+        group = RankGroup(self._num_ranks, self._clock, host=host)
         try:
-            group.start(range(self._num_ranks), run_rank)
+            if self._meeting is not None:
+                self._meeting.announce(group.leader)
+            own = range(self._num_ranks) if self._meeting is None else (0,)
+            group.start(own, run_rank, first_device=self._first_device)
             group.gather()
             group.broadcast(job)
             self._hear_all(group, Checked)
             group.broadcast(Load())
             self._hear_all(group, Ready)
             group.watch()
+        except RankLostError:
+            group.kill()
+            raise
         except BaseException:
             group.kill()
+            if self._meeting is not None:
+                self._meeting.end()
             raise
         return group
 
@@ -210,7 +259,7 @@ def run_rank(member: Member) -> None:
     if job is None:
         return
     assert isinstance(job, RankJob)
-    backend = _backend(job, member.rank)
+    backend = _backend(job, member.device)
     check_files(job.plan)
     member.send(Checked(str(backend.device)))
     if member.receive() is None:
@@ -255,19 +304,54 @@ def rows_of_rank(recipe: Recipe, layout: Layout, rank: int) -> int:
     )
 
 
-def _backend(job: RankJob, rank: int) -> Backend:
+def divided(
+    gpus: int, split: str, codec: str, rebalance: float, noise: NoiseSource
+) -> Ranks | None:
+    """Ranks for so many GPUs, or for all that torchrun has started; None: one process does it all.
+
+    Raises ConfigError as `Ranks` does.
+    """
+    launch = launched()
+    num_ranks = gpus if launch is None else launch.num_ranks
+    if num_ranks == 1:
+        return None
+    return Ranks(num_ranks, split, noise=noise, codec=codec, rebalance=rebalance, launch=launch)
+
+
+def codec_place(name: str) -> CodecPlace:
+    """ConfigError for one that is not known."""
+    try:
+        return CodecPlace(name)
+    except ValueError:
+        known = ", ".join(CodecPlace)
+        raise ConfigError(f"codec place {name!r} is not known; known: {known}") from None
+
+
+def first_device(codec: str) -> int:
+    """The first GPU of the leader's machine that runs blocks."""
+    return int(codec_place(codec) is CodecPlace.OWN)
+
+
+def keep_launched_rank(launch: Launch, *, codec: str) -> int:
+    """What torchrun's processes do, but the first: keep one rank; returns an exit code."""
+    skipped = first_device(codec) if launch.node == 0 else 0
+    device = launch.local_rank + skipped
+    return keep_rank(launch, run_rank, MonotonicClock(), device=device)
+
+
+def _backend(job: RankJob, device: int) -> Backend:
     """This rank's own device; ConfigError if there is none for it."""
     backend = choose_backend(job.device, job.dtype, job.num_threads)
     if backend.device.type != "cuda":
         return backend
     num_devices = torch.cuda.device_count()
-    if rank >= num_devices:
+    if device >= num_devices:
         raise ConfigError(
-            f"there is no GPU for this rank, the machine has {num_devices}; ask for at most "
-            f"{num_devices}"
+            f"there is no GPU {device} for this rank, {socket.gethostname()} has {num_devices}; "
+            f"ask for fewer ranks there"
         )
-    torch.cuda.set_device(rank)
-    return Backend(torch.device("cuda", rank), backend.dtype, backend.operations)
+    torch.cuda.set_device(device)
+    return Backend(torch.device("cuda", device), backend.dtype, backend.operations)
 
 
 def _num_cores() -> int:

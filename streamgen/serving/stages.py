@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
+
+import torch
 
 from streamgen.cache.adaptive import AdaptiveSinks
 from streamgen.cache.kv import CacheShape, KVCache
 from streamgen.config.schema import StreamConfig
+from streamgen.engine.executor import Executor
 from streamgen.engine.recipe import Recipe
 from streamgen.engine.stage import Stage
 from streamgen.errors import CapacityError, CheckpointError
-from streamgen.models.base import CausalDiT, DiTFacts
+from streamgen.models.base import CausalDiT, DiTFacts, VideoCodec
 from streamgen.models.registry import load_bundle
 from streamgen.models.wan.bundle import load_wan_dit
 from streamgen.models.wan.lora import LoraSet
@@ -34,6 +39,25 @@ class StagePlan:
     facts: DiTFacts
     latent_height: int
     latent_width: int
+
+
+class Elsewhere(Protocol):
+    """Other processes that run the blocks."""
+
+    def make_executor(self, plan: StagePlan, backend: Backend) -> Executor:
+        """Start them; raises ConfigError or CheckpointError if one could not work."""
+        ...
+
+    def decode_device(self, backend: Backend) -> torch.device:
+        """Where this process is to decode, of all GPUs that it sees."""
+        ...
+
+
+def copied_to(codec: VideoCodec[Any], device: torch.device) -> VideoCodec[Any]:
+    """A second copy of a codec, for the way that another device goes."""
+    assert isinstance(codec, torch.nn.Module)
+    moved: Any = copy.deepcopy(codec).to(device)
+    return moved
 
 
 def build_stage(plan: StagePlan, backend: Backend, blocks: range, num_rows: int) -> Stage:

@@ -29,6 +29,7 @@ from streamgen.parallel.member import LEADER_GONE, Leader, Member
 LOOK_S = 0.1  # between two looks at the store
 NEW_LEADER_S = 60.0  # for a leader to start anew, after which it counts as gone
 OVER = "over"
+HOME = "home"
 GONE = (RuntimeError, ConnectionError, OSError)  # what a store raises whose process has ended
 
 
@@ -87,12 +88,20 @@ class Meeting:
         self._store.set(f"leader/{self._generation}", words)
         self._generation += 1
 
-    def end(self) -> None:
-        """Let the keepers go home."""
+    def end(self, num_keepers: int, clock: Clock) -> None:
+        """Let the keepers go home, and stay for a moment until they have: torchrun's own processes
+        complain of whoever is left behind. Twice does no harm."""
+        deadline_s = clock.now() + END_S
         try:
             self._store.set(OVER, "yes")
+            while self._store.add(HOME, 0) < num_keepers and clock.now() < deadline_s:
+                clock.sleep(LOOK_S)
         except GONE:
             return
+
+    def go_home(self) -> None:
+        """A keeper has ended its rank."""
+        self._store.add(HOME, 1)
 
     def is_over(self) -> bool:
         return self._store.check([OVER])
@@ -127,6 +136,7 @@ def keep_rank(launch: Launch, run: Callable[[Member], None], clock: Clock, *, de
             clock.sleep(LOOK_S)
         if process is not None:
             process.join(END_S)  # it has been told to end
+        meeting.go_home()
     except GONE:
         return LEADER_GONE
     finally:

@@ -30,6 +30,7 @@ from streamgen.parallel.partition import Layout, make_layout
 from streamgen.parallel.planner import CodecPlace
 from streamgen.parallel.ring import LOOPBACK, join_ring, leave_ring, open_store
 from streamgen.serving.build import Pipeline
+from streamgen.serving.gaps import Gaps
 from streamgen.serving.stages import StagePlan, build_stage, check_files, load_blocks
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class Ranks:
         self._meeting = None if launch is None else meet()
         self._clock = MonotonicClock()
         self._executor: PipelinedExecutor | None = None
+        self._gaps: Gaps | None = None
         self._restarts_s: deque[float] = deque(maxlen=MAX_RESTARTS)
 
     @property
@@ -187,9 +189,13 @@ class Ranks:
 
         Raises RankLostError if that happens too often.
         """
+        gaps = self._gaps = self._gaps or Gaps(pipeline.metrics, self._clock)
         try:
-            return pipeline.engine.tick()
+            did_work = pipeline.engine.tick()
+            gaps.ticked()
+            return did_work
         except RankLostError as lost:
+            gaps.lost()
             self.restart(lost)
             pipeline.engine.recover(pipeline.noise)
             return True
@@ -209,7 +215,7 @@ class Ranks:
         if self._executor is not None:
             self._executor.close()
         if self._meeting is not None:
-            self._meeting.end()
+            self._meeting.end(self._num_ranks - 1, self._clock)
 
     def _launch(self, plan: StagePlan, backend: Backend, layout: Layout) -> RankGroup:
         host = LOOPBACK if self._meeting is None else self._meeting.host
@@ -243,7 +249,7 @@ class Ranks:
         except BaseException:
             group.kill()
             if self._meeting is not None:
-                self._meeting.end()
+                self._meeting.end(self._num_ranks - 1, self._clock)
             raise
         return group
 

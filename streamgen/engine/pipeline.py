@@ -27,6 +27,7 @@ from streamgen.engine.batch import (
 from streamgen.engine.moving import Divide, Loaded
 from streamgen.engine.rank import Done, Work
 from streamgen.errors import RankLostError
+from streamgen.metrics.trace import Span, Trace
 from streamgen.parallel.balancer import Balancer
 from streamgen.parallel.group import RankGroup
 from streamgen.parallel.partition import Layout
@@ -67,6 +68,8 @@ class PipelinedExecutor:
         self._balancer = balancer
         self._coming: Layout | None = None
         self._loading: set[int] = set()
+        self.trace: Trace | None = None
+        """Takes what each rank did, one track a rank, in the leader's time."""
         self.num_moves = 0
         """How often blocks have moved."""
         self._launch = launch
@@ -210,6 +213,10 @@ class PipelinedExecutor:
 
     def _hear(self, rank: int, done: Done) -> None:
         self.busy_s[rank] += done.seconds
+        if self.trace is not None:
+            now_s = self._clock.now()
+            facts = {"tick": done.tick}
+            self.trace.add(Span("work", f"rank {rank}", now_s - done.seconds, now_s, facts))
         for flight in self._flights:
             if flight.batch.tick == done.tick:
                 flight.missing.discard(rank)

@@ -190,6 +190,7 @@ class Ranks:
         Raises RankLostError if that happens too often.
         """
         gaps = self._gaps = self._gaps or Gaps(pipeline.metrics, self._clock)
+        self.executor.trace = pipeline.engine.trace
         try:
             did_work = pipeline.engine.tick()
             gaps.ticked()

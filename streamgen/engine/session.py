@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from streamgen.cache.placement import CacheWindow, Placement, Prelude
 from streamgen.cache.reanchored import ReanchoredWindow
 from streamgen.engine.batch import CellsCopied, Level, Row, SlotKey, Started
-from streamgen.engine.clips import Arrival
 from streamgen.engine.cascade import oldest_shared, shared_rows, step_before
+from streamgen.engine.clips import Arrival
 from streamgen.engine.collaborators import (
     ChunkStarter,
     ClipDecoder,

@@ -10,23 +10,10 @@ from typing import Any
 
 import torch
 
-from streamgen.cache.policies import (
-    FORGET,
-    KEEP_ALL,
-    OWN_PLACE,
-    AheadOfChunk,
-    BeforeOthers,
-    BlendIntoSinks,
-    Flush,
-    OnSwitch,
-    Recache,
-    SinkPlace,
-    WithinReach,
-)
 from streamgen.cache.window import Positions
 from streamgen.clock import Clock
 from streamgen.config.load import load_file, load_preset, load_table, settings_of
-from streamgen.config.schema import CacheConfig, StreamConfig
+from streamgen.config.schema import StreamConfig
 from streamgen.diffusion.guidance import Guidance, GuidanceMode
 from streamgen.diffusion.noise import NoiseSource
 from streamgen.diffusion.noise_control import NoiseController
@@ -36,7 +23,7 @@ from streamgen.engine.codec import StreamDecoder, StreamEncoder
 from streamgen.engine.engine import Engine
 from streamgen.engine.executor import LocalExecutor
 from streamgen.engine.lanes import Lanes
-from streamgen.engine.recipe import CacheMode, CachePolicy, Recipe
+from streamgen.engine.recipe import CacheMode, Recipe
 from streamgen.engine.slots import DenoiseSlots
 from streamgen.engine.stage import Stage
 from streamgen.engine.start import StreamGeometry
@@ -52,6 +39,7 @@ from streamgen.ops.backend import DTYPES, Backend, choose_backend, free_bytes
 from streamgen.ops.quantise import KVFormat
 from streamgen.ops.rope import TokenGrid
 from streamgen.scheduling.policy import Policy
+from streamgen.serving.cache_policy import cache_policy
 from streamgen.serving.deciding import make_engine
 from streamgen.serving.grid import token_grid
 from streamgen.serving.memory import Memory, check_fits, memory_of
@@ -329,40 +317,7 @@ def _recipe(config: StreamConfig, schedule: NoiseSchedule, codec: CodecFacts) ->
         guidance=Guidance(
             GuidanceMode(denoise.guidance), denoise.guidance_scale, denoise.guidance_delta
         ),
-        cache=_cache_policy(cache),
+        cache=cache_policy(cache),
         later_steps=tuple(denoise.timesteps.index(one) for one in denoise.later_timesteps),
         lag=cache.cascade_lag,
     )
-
-
-def _cache_policy(cache: CacheConfig) -> CachePolicy:
-    """What sinks are, where they are said to be, and what a new prompt does."""
-    return CachePolicy(
-        sink_place=_sink_place(cache),
-        eviction=BlendIntoSinks(cache.sink_decay) if cache.sink_kind == "ema" else FORGET,
-        on_switch=_on_switch(cache),
-        refresh_frames=cache.refresh,
-        sink_threshold=cache.sink_threshold if cache.sink_kind == "adaptive" else None,
-    )
-
-
-def _sink_place(cache: CacheConfig) -> SinkPlace:
-    match cache.sink_place:
-        case "own":
-            return OWN_PLACE
-        case "before":
-            return BeforeOthers()
-        case "within":
-            return WithinReach(cache.sink_reach)
-        case "ahead":
-            return AheadOfChunk(cache.sink_reach)
-
-
-def _on_switch(cache: CacheConfig) -> OnSwitch:
-    match cache.on_prompt:
-        case "keep":
-            return KEEP_ALL
-        case "flush":
-            return Flush(cache.flush_keeps)
-        case "recache":
-            return Recache()

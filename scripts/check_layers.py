@@ -42,6 +42,7 @@ FLOORS = {
 }
 READS_CONFIG = (
     "streamgen.serving.build",  # and what it must know before it builds
+    "streamgen.serving.cache_policy",
     "streamgen.serving.cards",
     "streamgen.serving.memory",
     "streamgen.serving.model_files",

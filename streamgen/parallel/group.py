@@ -48,7 +48,10 @@ def start_process(
         name=f"streamgen-rank-{rank}",
         daemon=True,
     )
-    process.start()
+    try:
+        process.start()
+    except EOFError as error:  # of the server that forks: it has been killed
+        raise RankLostError(f"rank {rank} could not be started; start again") from error
     return process
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 
 from streamgen.engine.meters import ServiceMeters
-from streamgen.engine.recipe import Recipe
+from streamgen.engine.recipe import CacheMode, Recipe
 from streamgen.engine.session import Session
 from streamgen.errors import CapacityError
 from streamgen.scheduling.capacity import Admission, Governor, Offer, Verdict

@@ -33,11 +33,12 @@ from streamgen.cache.edits import apply_edit, move_cells
 from streamgen.cache.heads import HeadMeter
 from streamgen.cache.placement import CellsMoved, Edit, Placement, Positions, QuerySpan
 from streamgen.cache.recent import Recent
+from streamgen.cache.shape import CacheShape
 from streamgen.ops.modulation import rms_norm
 from streamgen.ops.operations import PLAIN, Operations
 from streamgen.ops.qkv import QKNorms
 from streamgen.ops.quantise import KVFormat
-from streamgen.ops.rope import RopeTable, TokenGrid, rope_table
+from streamgen.ops.rope import RopeTable, rope_table
 from streamgen.ops.transfer import to_device
 
 Choose = Callable[[LayerCells, Target, Tensor, Tensor], Tensor]
@@ -45,28 +46,6 @@ Choose = Callable[[LayerCells, Target, Tensor, Tensor], Tensor]
 cells to write to, BF."""
 
 NUM_PLANS = 16  # kept: with positions relative to the window they come round with its ring
-
-
-@dataclass(frozen=True, slots=True)
-class CacheShape:
-    """Sizes of a KV cache."""
-
-    num_layers: int
-    num_rows: int
-    num_cells: int
-    num_heads: int
-    head_dim: int
-    grid: TokenGrid
-
-    def layers(self, count: int) -> tuple[int, ...]:
-        """Shape of what `KVCache.read_layers` gives of so many layers."""
-        cells = self.num_rows, self.num_cells, self.grid.num_tokens
-        return count, 2, *cells, self.num_heads, self.head_dim
-
-    def size_bytes(self, dtype: torch.dtype, kind: KVFormat = KVFormat.FULL) -> int:
-        """Memory that the cache takes, scales included."""
-        tokens = self.num_layers * 2 * self.num_rows * self.num_cells * self.grid.num_tokens
-        return tokens * self.num_heads * kind.bytes_a_head(self.head_dim, dtype.itemsize)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def check_ladder(timesteps: tuple[float, ...], later: tuple[float, ...]) -> None
 
 def check_later(later: tuple[float, ...], *, cache_mode: str, reuses: bool) -> None:
     """Raises ConfigError where later chunks cannot leave steps out."""
-    if later and cache_mode in ("per_step", "joint"):
+    if later and cache_mode in ("per_step", "cascaded", "joint"):
         raise wrong(
             "denoise.later_timesteps",
             list(later),

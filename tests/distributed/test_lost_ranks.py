@@ -119,6 +119,8 @@ def test_ranks_end_by_themselves_when_their_leader_is_killed() -> None:
     finally:
         for pid in _session_of(leader.pid):
             os.kill(pid, signal.SIGKILL)
+        if leader.stdout is not None:
+            leader.stdout.close()
 
 
 def test_a_frozen_rank_is_noticed_and_replaced() -> None:

@@ -1,0 +1,35 @@
+"""The workloads by which policies are compared: each one sort of evening, as short as wished."""
+
+from __future__ import annotations
+
+from streamgen.scheduling.workload import Workload
+
+
+def gallery(seconds: float, *, seed: int = 0) -> dict[str, Workload]:
+    """Workloads by what is special about them."""
+    third = seconds / 3
+
+    def workload(**settings: object) -> Workload:
+        return Workload(seconds=seconds, seed=seed, **settings)  # type: ignore[arg-type]
+
+    return {
+        "steady": workload(sessions=4),
+        "at 95 % of what there is": workload(sessions=5, fps=(17.6,)),
+        "text to video": workload(sessions=5, latency_s=0.0),
+        "mixed rates": workload(sessions=6, fps=(8.0, 16.0, 12.0)),
+        "churn": workload(arrivals_a_minute=20.0, stay_s=15.0),
+        "bursts of arrivals": workload(arrivals_a_minute=20.0, burst=4, stay_s=20.0),
+        "twice too many": workload(sessions=12, min_steps=2),
+        "twice too many who accept less": workload(sessions=12, min_fps=8.0),
+        "slow consumers": workload(sessions=4, latency_s=0.0, viewer_rate=0.5),
+        "hardware at half its speed": workload(
+            sessions=4, slowdown=2.0, slow_from_s=10.0, slow_until_s=max(20.0, 10.0 + third / 2)
+        ),
+        "bursts of motion": workload(sessions=7, accepts_still=True, still_share=0.5, min_steps=2),
+        "tiny model on a CPU": workload(
+            hardware="tiny-cpu", sessions=6, latency_s=0.8, min_steps=2
+        ),
+        "a large model": workload(hardware="h200-14b", sessions=2, fps=(8.0,)),
+        "two engines": workload(sessions=10, gpus=2),
+        "noisy costs": workload(sessions=4, noise=0.1),
+    }

@@ -18,18 +18,32 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from streamgen.metrics.stats import Summary
+import torch
+
+from streamgen.cache.rows import RowPool
+from streamgen.cache.window import Positions
+from streamgen.clock import SimulatedClock
+from streamgen.diffusion.guidance import Guidance
+from streamgen.diffusion.schedule import Ladder, NoiseSchedule
+from streamgen.engine.batch import Level, Started
+from streamgen.engine.collaborators import HeldClip, PendingClip
+from streamgen.engine.engine import Engine
+from streamgen.engine.recipe import CacheMode, Recipe
+from streamgen.engine.simulated import SimulatedExecutor
+from streamgen.engine.terms import ServiceTerms
+from streamgen.metrics.export import Metrics
 from streamgen.scheduling.baselines import FirstComeFirstServed
-from streamgen.scheduling.capacity import Capacity, Offer, utilisation
+from streamgen.scheduling.capacity import Capacity, Governor, Offer, utilisation
 from streamgen.scheduling.cluster import simulate_day
 from streamgen.scheduling.curves import draw
 from streamgen.scheduling.gallery import gallery
 from streamgen.scheduling.latency import Costs, LatencyFit
 from streamgen.scheduling.mirror import Demand
 from streamgen.scheduling.profiles import PROFILES
-from streamgen.scheduling.service import ServiceLevel
+from streamgen.scheduling.service import Quality, ServiceLevel
 from streamgen.scheduling.simulate import SCHEMES, Outcome, simulate
 from streamgen.scheduling.workload import Workload
+from streamgen.types import Clip
 
 OURS, *OTHERS = SCHEMES
 GOVERNED = replace(OURS, name="fcfs_with_our_admission", make_policy=FirstComeFirstServed)
@@ -37,14 +51,18 @@ SEEDS = (0, 1, 2)
 CHANGE_WINDOW_S = 10.0  # in which one change of the ladder is allowed
 SETTLED_S = 2.0  # after which an evening that begins with everybody at once is constant load
 LOADS = (0.5, 0.7, 0.8, 0.9, 0.95)
-NUM_OVERHEAD_SESSIONS = 64
+NUM_OVERHEAD_TICKS = 800
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/slo-simulated.json"))
     parser.add_argument("--seconds", type=float, default=90.0, help="of each workload")
+    parser.add_argument("--overhead", action="store_true", help="measure this only, and print it")
     options = parser.parse_args()
+    if options.overhead:
+        print(json.dumps([overhead("tiny-cpu", 64), overhead("h100-1.3b", 16)]))
+        return 0
     result = {
         "machine": f"{platform.processor() or platform.machine()}, Python {sys.version.split()[0]}",
         "commit": _commit(),
@@ -56,7 +74,7 @@ def main() -> int:
         "slowdown_by_half": slowdown(),
         "constant_load": steadiness(options.seconds),
         "admitted_of_what_is_possible": admitted(),
-        "overhead": [overhead(name) for name in ("h100-1.3b", "tiny-cpu")],
+        "overhead": [overhead("tiny-cpu", 64), overhead("h100-1.3b", 16)],
         "an_hour_of_8_sessions": hour(),
         "a_day_of_a_million": day(),
     }
@@ -167,44 +185,123 @@ def admitted() -> dict[str, object]:
     return {"cases": cases, "least_share_of_upper_bound": round(worst, 3)}
 
 
-def overhead(hardware: str) -> dict[str, object]:
-    """Seconds in which a tick of many sessions is decided, beside the seconds that it takes."""
-    workload = Workload(
-        hardware=hardware,
-        sessions=NUM_OVERHEAD_SESSIONS,
-        fps=(1.0,) if hardware != "tiny-cpu" else (2.0,),
-        latency_s=6.0,
-        first_frame_s=6.0,
-        seconds=60.0,
-    )
-    deciding = Summary()
-    outcome = simulate(workload, replace(OURS, make_policy=lambda: Timed(deciding)))
-    seen = deciding.percentiles()
-    tick_s = outcome.utilisation * workload.seconds / max(1, outcome.num_ticks)
-    assert seen.p50 is not None
-    assert seen.p99 is not None
+def overhead(hardware: str, num_sessions: int) -> dict[str, object]:
+    """What deciding takes of a tick in the real engine: views, policy, review of all sessions.
+
+    Work is a number of seconds; deciding takes what this thread computes meanwhile.
+    """
+    costs = PROFILES[hardware].costs.denoise
+    clock = ThreadClock()
+    metrics = Metrics(clock)
+    steps, period_s = 2, 4.0
+    ladder = Ladder.warped(NoiseSchedule(5.0), (1000, 500))
+    recipe = Recipe(
+        ladder=ladder, mode=CacheMode.PER_STEP, context_level=Level(0.0, 0.0), sinks=1, ring=3,
+        positions=Positions.WINDOW, chunk_frames=1, first_chunk_frames=1,
+        first_chunk_is_alone=False, guidance=Guidance(),
+    )  # fmt: skip
+    num_rows = steps * num_sessions
+    engine = Engine(
+        SimulatedExecutor(clock, (lambda b: costs.fixed_s + costs.per_unit_s * len(b.rows),)),
+        OURS.make_policy(), rows=RowPool(num_rows), max_rows=num_rows, clock=clock,
+        metrics=metrics, governor=Governor(Capacity(max_rows=num_rows, cache_rows=num_rows)),
+    )  # fmt: skip
+    service = ServiceLevel(fps=1, first_frame_s=3 * period_s, latency_s=2 * period_s)
+    offer = Offer(service, (Demand(period_s, 3.0, steps, 0, 1, 1, steps, 4, steps),))
+    prompt = engine.add_prompt(torch.zeros(1, 1))
+    sessions = [
+        engine.open(
+            recipe,
+            make_starter=lambda: Regular(clock, period_s),
+            decoder=NoPictures(),
+            seed=0,
+            prompt=prompt,
+            negative_prompt=prompt,
+            max_waiting_clips=4,
+            terms=ServiceTerms(service, (Quality(steps),), offer, 1.0),
+        )
+        for _ in range(num_sessions)
+    ]
+    num_ticks = 0
+    while num_ticks < NUM_OVERHEAD_TICKS:
+        num_ticks += engine.tick()
+        for session in sessions:
+            session.clips.clear()
+    deciding = metrics.summary("streamgen_scheduling_seconds", "").percentiles()
+    tick = metrics.summary("streamgen_tick_seconds", "").percentiles()
+    rows = metrics.summary("streamgen_batch_rows", "").percentiles()
     return {
         "hardware": hardware,
-        "sessions": outcome.num_admitted,
-        "tick_ms": round(1e3 * tick_s, 1),
-        "deciding_p50_ms": round(1e3 * seen.p50, 3),
-        "deciding_p99_ms": round(1e3 * seen.p99, 3),
-        "share_percent": round(100 * seen.total / seen.count / tick_s, 3),
+        "sessions": num_sessions,
+        "tick_ms": round(1e3 * tick.total / tick.count, 2),
+        "rows_of_a_tick": round(rows.total / rows.count, 1),
+        "deciding_p50_ms": round(1e3 * (deciding.p50 or 0.0), 3),
+        "deciding_p99_ms": round(1e3 * (deciding.p99 or 0.0), 3),
+        "share_percent": round(100 * deciding.total / tick.total, 2),
     }
 
 
-class Timed:
-    """The policy, timed; a rehearsal's own decisions do not pass here."""
+class ThreadClock(SimulatedClock):
+    """A clock that jumps, and that goes on while this thread computes."""
 
-    def __init__(self, deciding: Summary) -> None:
-        self._policy = OURS.make_policy()
-        self._deciding = deciding
+    def now(self) -> float:
+        return super().now() + time.thread_time()
 
-    def plan(self, view, latency):  # type: ignore[no-untyped-def]
-        began_s = time.perf_counter()
-        plan = self._policy.plan(view, latency)
-        self._deciding.add(time.perf_counter() - began_s)
-        return plan
+    def advance_to(self, time_s: float) -> None:
+        super().advance_to(time_s - time.thread_time())
+
+
+class Regular:
+    """A live input with a clip each so many seconds."""
+
+    def __init__(self, clock: ThreadClock, period_s: float) -> None:
+        self._clock, self._period_s = clock, period_s
+        self._began_s = clock.now()
+        self._num_taken = 0
+
+    @property
+    def waiting_clips(self) -> int:
+        return int((self._clock.now() - self._began_s) / self._period_s) - self._num_taken
+
+    def waiting_captured_s(self) -> tuple[float, ...]:
+        first = self._num_taken
+        return tuple(self._captured_s(first + n) for n in range(self.waiting_clips))
+
+    def _captured_s(self, number: int) -> float:
+        return self._began_s + number * self._period_s
+
+    def take_still(self, max_clips: int) -> tuple[HeldClip, ...]:
+        return ()
+
+    def take_lost(self) -> int:
+        return 0
+
+    def ready(self) -> bool:
+        return self.waiting_clips > 0
+
+    def has_ended(self) -> bool:
+        return False
+
+    def drop(self, num_clips: int) -> None:
+        self._num_taken += num_clips
+
+    def start(self, chunk: int) -> Started:
+        self._num_taken += 1
+        captured_s = self._captured_s(self._num_taken - 1)
+        nothing = torch.zeros(0)
+        return Started(nothing, None, None, None, captured_s, captured_s, 4)
+
+
+class NoPictures:
+    """Decodes nothing."""
+
+    def decode(
+        self, latents_FCHW: object, *, num_frames: int, pts_s: float, captured_s: float
+    ) -> PendingClip:
+        return self
+
+    def wait(self) -> Clip:
+        raise AssertionError("there are no pictures here")
 
 
 def hour() -> dict[str, object]:
@@ -234,7 +331,7 @@ def day() -> dict[str, object]:
 
 
 def curves(seconds: float) -> str:
-    workload = Workload(seconds=seconds)
+    workload = Workload(seconds=seconds, sessions=1)
     sweep = [
         (count, [simulate(replace(workload, sessions=count), scheme) for scheme in SCHEMES])
         for count in range(1, 13)

@@ -7,14 +7,14 @@ import json
 from dataclasses import asdict
 from itertools import groupby
 
-from streamgen.serving.doctor import check_vital, examine
+from streamgen.serving.doctor import check_vital, examine, measure
 from streamgen.serving.planning import divisions, plan_lines
 from streamgen_apps.plan_options import plan_options
 
 
 def doctor(*, as_json: bool) -> int:
     """Print what was found; returns the exit code, StreamGenError if nothing can work."""
-    findings = examine()
+    findings = [*examine(), *measure()]
     if as_json:
         print(json.dumps({"findings": [asdict(finding) for finding in findings]}, indent=2))
         check_vital(findings)

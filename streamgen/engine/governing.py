@@ -54,17 +54,21 @@ class Desk:
         self._latency = latency
         self._meters = meters
         self._reviewed_s: float | None = None
+        self._admissions = {
+            verdict: meters.metrics.counter(
+                "streamgen_admissions_total",
+                "Sessions that asked to begin, by what they were told.",
+                {"verdict": verdict.value},
+            )
+            for verdict in Verdict
+        }
         self._gone = (0, 0)  # chunks due and missed of sessions that have left
 
     def admit(self, now_s: float, offer: Offer, sessions: Iterable[Session]) -> Admission:
         """Whether one more session fits; raises CapacityError, with when to try again, if not."""
         others = [one.terms.offer for one in sessions if one.terms.offer is not None]
         admission = self._governor.admit(now_s, offer, others, self._latency.costs())
-        self._meters.metrics.counter(
-            "streamgen_admissions_total",
-            "Sessions that asked to begin, by what they were told.",
-            {"verdict": admission.verdict.value},
-        ).add()
+        self._admissions[admission.verdict].add()
         if admission.verdict is Verdict.REFUSED:
             if admission.retry_s is None:
                 raise CapacityError(

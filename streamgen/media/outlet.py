@@ -61,6 +61,11 @@ class OutputStats:
         self.lost = metrics.counter(
             "streamgen_output_dropped_total", "Frames that an output never showed.", labels
         )
+        self._sink_dropped = metrics.counter(
+            "streamgen_dropped_total",
+            "Pictures given up: at the input, drawn too late, held instead of drawn, not shown.",
+            {"cause": "sink_dropped"},
+        )
         self.failures = metrics.counter(
             "streamgen_output_failures_total", "Times that an output failed.", labels
         )
@@ -97,7 +102,9 @@ class OutputStats:
 
     def raise_lost_to(self, num_lost: int) -> None:
         """Note how many have been lost in all."""
-        self.lost.add(max(0, num_lost - self.lost.value))
+        more = max(0, num_lost - self.lost.value)
+        self.lost.add(more)
+        self._sink_dropped.add(more)
 
 
 class LiveOutlet:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TypeVar
@@ -81,13 +81,14 @@ class Metrics:
 
     def to_prometheus(self) -> str:
         """Text format 0.0.4 (prometheus.io, "Exposition formats")."""
-        lines: list[str] = []
-        for name, family in self._snapshot():
-            lines.append(f"# HELP {name} {_escape(family.about)}")
-            lines.append(f"# TYPE {name} {_PROMETHEUS_TYPES[family.kind]}")
-            for labels, metric in family.series.items():
-                lines.extend(_sample_lines(name, labels, metric))
-        return "".join(f"{line}\n" for line in lines)
+        return prometheus_text([((), self)])
+
+    def families(self) -> list[tuple[str, str, str, list[tuple[Labels, Metric]]]]:
+        """(name, Prometheus type, what it is, its metrics by labels) of all, by name."""
+        return [
+            (name, _PROMETHEUS_TYPES[family.kind], family.about, list(family.series.items()))
+            for name, family in self._snapshot()
+        ]
 
     def _metric(
         self,
@@ -114,6 +115,20 @@ class Metrics:
                 (name, _Family(family.kind, family.about, dict(family.series)))
                 for name, family in sorted(self._families.items())
             ]
+
+
+def prometheus_text(parts: Sequence[tuple[Labels, Metrics]]) -> str:
+    """Several Metrics as one text, each with labels of its own: every name is described once."""
+    heads: dict[str, list[str]] = {}
+    samples: dict[str, list[str]] = {}
+    for own, metrics in parts:
+        for name, kind, about, series in metrics.families():
+            heads[name] = [f"# HELP {name} {_escape(about)}", f"# TYPE {name} {kind}"]
+            for labels, metric in series:
+                lines = _sample_lines(name, (*own, *labels), metric)
+                samples.setdefault(name, []).extend(lines)
+    lines = [line for name in sorted(heads) for line in (*heads[name], *samples[name])]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _check_names(name: str, labels: Mapping[str, str]) -> None:

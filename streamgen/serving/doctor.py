@@ -66,10 +66,18 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything; a check that fails is itself a finding."""
-    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+    return _found_by(
         _python, _torch, _attention, _codecs, _program, _cameras, _virtual_cameras, _screen,
         _packages,
     )  # fmt: skip
+
+
+def measure() -> list[Finding]:
+    """What the tiny model's work costs here, as an engine learns it before anybody comes."""
+    return _found_by(_latency)
+
+
+def _found_by(*checks: Callable[[], Iterator[Finding]]) -> list[Finding]:
     findings: list[Finding] = []
     for check in checks:
         try:
@@ -244,6 +252,18 @@ def _packages() -> Iterator[Finding]:
             yield Finding("packages", name, True, _version(name))
         else:
             yield Finding("packages", name, False, f"needed by {use}", remedy)
+
+
+def _latency() -> Iterator[Finding]:
+    if find_spec("torch") is None:
+        return
+    from streamgen.serving.host import Host
+    from streamgen.serving.service import latency_lines
+
+    with Host("tiny-cpu-v2v", overrides=("engine.policy=slo_aware", "engine.sessions=2")) as host:
+        for line in latency_lines(host.pipeline):
+            name, _, told = line.partition(": ")
+            yield Finding("latency model (tiny-cpu-v2v)", name, True, told)
 
 
 def _version(package: str) -> str:

@@ -22,6 +22,8 @@ from streamgen.clock import Clock
 from streamgen.errors import ConfigError, StreamGenError
 from streamgen.media.frame_queue import LiveFrameQueue
 from streamgen.media.pixels import size_of
+from streamgen.metrics.export import prometheus_text
+from streamgen.metrics.json_value import Json
 from streamgen.serving.calls import Calls
 from streamgen.serving.host import Host, OpenSession
 from streamgen.serving.live_facts import Granted, PresetFacts, Wishes, facts_of
@@ -122,7 +124,7 @@ class LiveStream:
         opened = self.opened
         if opened is None or not opened.session.rung:
             return "full"
-        return str(opened.session.rungs[opened.session.rung].quality)
+        return str(opened.session.quality)
 
     def snapshot(self, *, leave: bool = False) -> Future[Snapshot]:
         """Where the stream is now, for going on elsewhere.
@@ -208,8 +210,18 @@ class LiveHost:
         )
 
     def metrics_text(self) -> str:
-        """Metrics of all engines in Prometheus' text format."""
-        return "".join(host.pipeline.metrics.to_prometheus() for host in self._hosts.values())
+        """Metrics of all engines in Prometheus' text format; label `preset` tells them apart."""
+        return prometheus_text(
+            [((("preset", name),), host.pipeline.metrics) for name, host in self._hosts.items()]
+        )
+
+    def metrics_json(self) -> dict[str, Json]:
+        """Metrics of all engines, by preset."""
+        return {name: host.pipeline.metrics.to_json() for name, host in self._hosts.items()}
+
+    def trace(self, preset: str, *, last_s: float) -> dict[str, Json]:
+        """What a preset's engine did in the last so many seconds; KeyError if there is none."""
+        return self._hosts[preset].pipeline.engine.trace.to_chrome(last_s=last_s)
 
     # For the thread alone
 
@@ -349,7 +361,8 @@ class LiveHost:
         if stream.opened.session.failure is not None:
             self.end(stream, stream.opened.session.failure)
             return
-        clips = stream.opened.session.clips
+        session, meters = stream.opened.session, self._host_of(stream).pipeline.engine.meters
+        clips, dropped = session.clips, stream.output.num_dropped
         while clips and (stream.input is not None or not stream.output.num_waiting):
             clip = clips.popleft().wait()
             times = [] if stream.input is None else stream.input.times_of(clip)
@@ -360,6 +373,7 @@ class LiveHost:
                     pts_s = clip.pts_s + index / stream.facts.fps
                     frame = Frame(pixels, pts_s, self._clock.now())
                 stream.output.put(frame)
+        meters.sink_dropped.add(stream.output.num_dropped - dropped)
         if stream.is_leaving and not clips:
             self.end(stream)
 

@@ -29,6 +29,7 @@ class Page {
   #chosen = {};
   #settings = { strength: null, steps: null, seed: null, transition: null };
   #granted = null;
+  #quality = "";
   #state = "connecting";
   #sent = new Rate();
   #screen;
@@ -152,6 +153,7 @@ class Page {
 
   #grant(granted) {
     const isNew = this.#granted === null;
+    this.#quality = ""; // what was asked for is no news
     this.#granted = granted;
     const ratio = granted.width / granted.height;
     this.#root.style.setProperty("--sg-ratio", ratio);
@@ -188,6 +190,10 @@ class Page {
     this.#face.figure("dropped", String(figures.dropped));
     this.#face.figure("quality", figures.quality);
     this.#face.figure("streams", `${figures.streams}/${figures.places}`);
+    if (this.#quality && figures.quality !== this.#quality) {
+      this.#note(`The stream goes on with ${figures.quality} (before: ${this.#quality}).`);
+    }
+    this.#quality = figures.quality;
   }
 
   // For tests and measurements: when the picture on the screen was taken and shown

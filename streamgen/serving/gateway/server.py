@@ -1,5 +1,7 @@
 """The web application of one engine: live streams over two ways, and the routes of api.py.
 
+    GET  /metrics.json       the metrics of each preset's engine for programs
+    GET  /trace?seconds=10   what the engine of ?preset= did lately, for chrome://tracing
     GET  /streamgen/socket   WebSocket: see messages.py
     POST /streamgen/rtc      {"sdp", "type": "offer"} -> {"sdp", "type": "answer"}
 
@@ -15,6 +17,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from fastapi import FastAPI, HTTPException, Request, WebSocket
+from fastapi.responses import JSONResponse
 
 from streamgen.clock import Clock
 from streamgen.errors import ConfigError
@@ -251,6 +254,8 @@ def make_app(service: WebService) -> FastAPI:
 
     app = FastAPI(title="StreamGen", docs_url=None, redoc_url=None, lifespan=lifespan)
     add_routes(app, service)
+    if isinstance(service, Gateway):
+        _add_watching(app, service)
 
     @app.post(RTC_PATH, tags=["sessions"])
     async def rtc(request: Request) -> dict[str, str]:
@@ -259,3 +264,26 @@ def make_app(service: WebService) -> FastAPI:
 
     app.add_api_websocket_route(SOCKET_PATH, service.visit_by_socket)
     return app
+
+
+def _add_watching(app: FastAPI, gateway: Gateway) -> None:
+    """What one engine tells of itself in detail."""
+
+    @app.get("/metrics.json", tags=["process"])
+    async def metrics_json() -> JSONResponse:
+        """The metrics of each preset's engine as JSON."""
+        return JSONResponse(
+            {
+                "presets": gateway.host.metrics_json(),
+                "places_taken": gateway.places.num_inside,
+                "visitors_waiting": gateway.places.num_waiting,
+            }
+        )
+
+    @app.get("/trace", tags=["process"])
+    async def trace(seconds: float = 10.0, preset: str | None = None) -> JSONResponse:
+        """What a preset's engine did in the last seconds, for chrome://tracing."""
+        name = next(iter(gateway.presets)) if preset is None else preset
+        if name not in gateway.presets:
+            raise HTTPException(404, f"there is no preset {name!r} here")
+        return JSONResponse(gateway.host.trace(name, last_s=seconds))

@@ -29,6 +29,8 @@ def test_it_lists_what_is_here_and_ends_well(capsys: pytest.CaptureFixture[str])
         "libx264",
         "cameras\n",
         "ffmpeg",
+        "latency model (tiny-cpu-v2v)\n",
+        " ms a latent frame and step, error ",
     ):
         assert words in out
 

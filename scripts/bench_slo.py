@@ -51,7 +51,7 @@ SEEDS = (0, 1, 2)
 CHANGE_WINDOW_S = 10.0  # in which one change of the ladder is allowed
 SETTLED_S = 2.0  # after which an evening that begins with everybody at once is constant load
 LOADS = (0.5, 0.7, 0.8, 0.9, 0.95)
-NUM_OVERHEAD_TICKS = 800
+NUM_OVERHEAD_TICKS = 400
 
 
 def main() -> int:

@@ -242,7 +242,8 @@ class Governor:
     def _steady(self, costs: Costs) -> Costs:
         """The costs of the last look while these hardly differ, so that it is remembered."""
         before, now = _samples(self._costs), _samples(costs)
-        if any(abs(a - b) > SAME_COSTS * b for a, b in zip(before, now, strict=True)):
+        moved = sum(abs(a - b) for a, b in zip(before, now, strict=True))
+        if moved > SAME_COSTS * sum(now):  # what costs next to nothing may be as noisy as it likes
             self._costs = costs
         return self._costs
 

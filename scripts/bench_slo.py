@@ -300,6 +300,12 @@ class NoPictures:
     ) -> PendingClip:
         return self
 
+    def has_arrived(self) -> bool:
+        return True
+
+    def device_s(self) -> float | None:
+        return None
+
     def wait(self) -> Clip:
         raise AssertionError("there are no pictures here")
 

@@ -283,7 +283,8 @@ def _add_watching(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/trace", tags=["process"])
     async def trace(seconds: float = 10.0, preset: str | None = None) -> JSONResponse:
         """What a preset's engine did in the last seconds, for chrome://tracing."""
-        name = next(iter(gateway.presets)) if preset is None else preset
-        if name not in gateway.presets:
+        names = [offer.name for offer in gateway.presets()]
+        name = names[0] if preset is None else preset
+        if name not in names:
             raise HTTPException(404, f"there is no preset {name!r} here")
         return JSONResponse(gateway.host.trace(name, last_s=seconds))

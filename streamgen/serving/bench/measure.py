@@ -73,6 +73,8 @@ class Runner:
         self.rates: list[float] = []
         self.chunk_s: list[float] = []
         self.ages_s: list[float] = []
+        self.page_faults: list[float] = []
+        """Pages that a chunk took of the system, by rounds: 0 where memory is used again."""
 
     def warm_up(self, num_chunks: int) -> float:
         """Seconds to the first frame; the rest of the chunks follow."""
@@ -85,6 +87,7 @@ class Runner:
 
     def run_round(self, num_chunks: int) -> None:
         """Read chunks as fast as they come, and keep how long each took."""
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         began_s = before_s = self._clock.now()
         for _ in range(num_chunks):
             frame = next(self._stream)
@@ -96,6 +99,8 @@ class Runner:
                 self.ages_s.append(now_s - frame.captured_s)
             before_s = now_s
         self.rates.append(num_chunks * self._frames_a_chunk / (before_s - began_s))
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+        self.page_faults.append(faults / num_chunks)
 
     def facts(self, peaks: Peaks) -> Facts:
         """All that is known after the rounds."""
@@ -120,6 +125,7 @@ class Runner:
             "chunk_ms": percentiles(self.chunk_s),
             "frame_age_ms": percentiles(self.ages_s) if self.ages_s else None,
             "load_s": round(self.load_s, 3),
+            "page_faults_a_chunk": spread(self.page_faults, digits=1),
             "work": self._work(peaks),
             "peak_memory_mb": round(pipeline.backend.peak_memory_bytes() / 2**20, 1),
         }

@@ -154,9 +154,12 @@ def _load_beside(
             presets = host.start()
             places = _num_places(options, min(facts.sessions for facts in presets))
             warm(host, presets, clock)
-        except StreamGenError as error:
+        except Exception as error:  # the thread's root: the server ends, and says why
+            if not isinstance(error, StreamGenError):
+                logging.getLogger(__name__).error("loading failed", exc_info=error)
+                error = StreamGenError("models could not be loaded; the log says why")
             failures.append(error)
-            loop.call_soon_threadsafe(gateway.fail)  # the server ends, and says why
+            loop.call_soon_threadsafe(gateway.fail)
             return
         loop.call_soon_threadsafe(gateway.open, presets, places)
         if not options.replica:

@@ -35,7 +35,8 @@ class ModelConfig:
     weights: str  # "package" for weights inside the installation, else a path to a file or folder
     device: Literal["auto", "cpu", "cuda"]  # auto: cuda where there is one, else cpu
     dtype: Literal["auto", "float32", "bfloat16", "float16"]  # auto: what the device is fast at
-    num_threads: int  # CPU threads, 0 to 1024; 0: one a core
+    num_threads: int  # CPU threads, 0 to 1024; 0: as many as a trial at start finds best, for large
+    #                   models one a core
 
     def __post_init__(self) -> None:
         if not self.weights:

@@ -62,7 +62,7 @@ def choose_backend(device: str, dtype: str, num_threads: int) -> Backend:
     chosen = torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
     precision = DTYPES.get(dtype) or _fast_dtype(chosen)
     if chosen.type == "cpu":
-        torch.set_num_threads(num_threads or _num_cores())
+        use_threads(num_threads or num_cores())
     logger.info("device: %s, %s, %d CPU threads", chosen, precision, torch.get_num_threads())
     return Backend(chosen, precision, choose_operations(chosen, precision))
 
@@ -162,7 +162,12 @@ def _fast_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
-def _num_cores() -> int:
+def use_threads(count: int) -> None:
+    """Let whatever this thread runs on the CPU take so many threads."""
+    torch.set_num_threads(count)
+
+
+def num_cores() -> int:
     """Cores that this process may use; all of them where the system does not say."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -57,6 +57,7 @@ from streamgen.serving.speed import (
     settle_runner,
 )
 from streamgen.serving.stages import Elsewhere, StagePlan, copied_to, make_cache
+from streamgen.serving.threads import settle_threads
 from streamgen.types import PictureSize
 
 __all__ = ["settings_of"]  # and all that is defined here
@@ -71,6 +72,7 @@ class Pipeline:
     """An engine with its model, and what opening a session needs."""
 
     config: StreamConfig
+    """As it was given, but for what was settled at start: the number of threads."""
     bundle: ModelBundle
     backend: Backend
     lanes: Lanes
@@ -136,6 +138,9 @@ def build_pipeline(
         backend, executor = _local_executor(
             config, recipe, bundle, backend, grid, num_rows, clock, noise, lanes
         )
+        if _tries_threads(config, backend):
+            count = settle_threads(bundle.dit, backend, recipe, grid, clock)
+            config = replace(config, model=replace(config.model, num_threads=count))
     else:
         plan = StagePlan(config, recipe, bundle.dit.facts, height, width)
         executor = over_ranks.make_executor(plan, backend)
@@ -192,6 +197,12 @@ def _check_memory(config: StreamConfig, backend: Backend) -> None:
         free_host_bytes=free_bytes(torch.device("cpu")),
         where=str(backend.device),
     )
+
+
+def _tries_threads(config: StreamConfig, backend: Backend) -> bool:
+    """Large models wait for no barrier, and compiled code has its number of threads inside."""
+    is_open = config.model.num_threads == 0 and not config.speed.compile
+    return is_open and backend.device.type == "cpu" and config.wan is None
 
 
 def _local_executor(

@@ -261,6 +261,8 @@ def _latency() -> Iterator[Finding]:
     from streamgen.serving.service import latency_lines
 
     with Host("tiny-cpu-v2v", overrides=("engine.policy=slo_aware", "engine.sessions=2")) as host:
+        count = host.pipeline.config.model.num_threads
+        yield Finding("threads", "model.num_threads", True, f"{count}, as a trial found best")
         for line in latency_lines(host.pipeline):
             name, _, told = line.partition(": ")
             yield Finding("latency model (tiny-cpu-v2v)", name, True, told)

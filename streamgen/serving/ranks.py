@@ -6,7 +6,6 @@ Before any weights load, every rank looks whether it could: its device, its file
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from collections import deque
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from streamgen.engine.rank import RankStage, run_batches
 from streamgen.engine.recipe import CacheMode, Recipe
 from streamgen.engine.slots import DenoiseSlots
 from streamgen.errors import ConfigError, RankLostError
-from streamgen.ops.backend import Backend, choose_backend
+from streamgen.ops.backend import Backend, choose_backend, num_cores
 from streamgen.parallel.balancer import THRESHOLD, Balancer
 from streamgen.parallel.group import RankGroup
 from streamgen.parallel.launched import Launch, keep_rank, launched, meet
@@ -228,7 +227,7 @@ class Ranks:
             noise=self._noise,
             device=backend.device.type,
             dtype=str(backend.dtype).removeprefix("torch."),
-            num_threads=config.model.num_threads or max(1, _num_cores() // self._num_here),
+            num_threads=config.model.num_threads or max(1, num_cores() // self._num_here),
             sessions=config.engine.sessions,
             store=(host, store.port),
         )
@@ -359,9 +358,3 @@ def _backend(job: RankJob, device: int) -> Backend:
         )
     torch.cuda.set_device(device)
     return Backend(torch.device("cuda", device), backend.dtype, backend.operations)
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -16,7 +16,7 @@ import torch
 
 from streamgen.clock import Clock
 from streamgen.metrics.json_value import Json
-from streamgen.ops.backend import Backend
+from streamgen.ops.backend import Backend, num_cores
 
 ROOT = Path(__file__).resolve().parents[3]
 REPEATS = 5
@@ -66,7 +66,7 @@ def machine_facts(backend: Backend) -> dict[str, Json]:
     return {
         "device": backend.device_name(),
         "cpu": _cpu_name(),
-        "cores_of_this_process": _num_cores(),
+        "cores_of_this_process": num_cores(),
         "load_average_before": round(os.getloadavg()[0], 2),
         "torch": torch.__version__,
         "torch_threads": torch.get_num_threads(),
@@ -85,10 +85,6 @@ def spread(values: Sequence[float], *, digits: int = 3) -> dict[str, Json]:
         "highest": round(max(values), digits),
         "repeats": len(values),
     }
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_name() -> str:

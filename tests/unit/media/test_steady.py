@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
+from collections.abc import Callable
 
 import pytest
 
 from streamgen.clock import SimulatedClock
 from streamgen.errors import SourceError
 from streamgen.media.sources.retiming import LiveRateSource
-from streamgen.media.sources.steady import LAST_RETRY_S, SteadySource
-from streamgen.types import Frame, PictureSize
+from streamgen.media.sources.steady import LAST_RETRY_S, Device, SteadySource
+from streamgen.types import Frame, PictureSize, Pixels
 from tests.fake_camera import FakeCamera
 
 
-def opened(camera: FakeCamera) -> SteadySource:
-    return SteadySource(camera.open, name="webcam:7", clock=camera.clock)
+def at_once(work: Callable[[], None]) -> None:
+    work()
+
+
+def opened(
+    camera: FakeCamera, beside: Callable[[Callable[[], None]], None] = at_once
+) -> SteadySource:
+    return SteadySource(camera.open, name="webcam:7", clock=camera.clock, beside=beside)
 
 
 def frames_until(source: SteadySource, end_s: float) -> list[Frame]:
@@ -92,6 +100,96 @@ def test_a_camera_that_flaps_is_asked_ever_more_seldom():
     assert camera.num_opened < 3600
     source.close()
     assert camera.num_closed == camera.num_opened
+
+
+def lost_while_opening(tries: list[Callable[[], None]]) -> tuple[FakeCamera, SteadySource]:
+    """A source that has lost its camera, and whose try to open it again is under way."""
+    camera = FakeCamera(SimulatedClock(), gaps_s=((1.0, 2.0),))
+    source = opened(camera, beside=tries.append)
+    while not tries:
+        source.read()
+    assert source.is_lost
+    return camera, source
+
+
+def test_the_picture_is_held_at_its_rate_for_as_long_as_an_opening_takes():
+    """A minute in which the network does not answer: 30 frames a second, one try and no more."""
+    tries: list[Callable[[], None]] = []
+    camera, source = lost_while_opening(tries)
+    begin_s = camera.clock.now()
+    frames = [source.read() for _ in range(60 * 30)]
+    assert camera.clock.now() - begin_s == pytest.approx(60)
+    assert len({id(frame.pixels) for frame in frames}) == 1
+    assert len(tries) == 1
+    tries[0]()
+    assert source.read().pixels is not frames[0].pixels
+    assert not source.is_lost
+    source.close()
+    assert camera.num_closed == camera.num_opened == 2
+
+
+def test_a_device_that_opens_after_its_source_was_closed_is_closed_too():
+    tries: list[Callable[[], None]] = []
+    camera, source = lost_while_opening(tries)
+    source.close()
+    assert camera.num_opened == camera.num_closed == 1
+    camera.clock.advance_to(3.0)
+    tries[0]()
+    assert camera.num_opened == camera.num_closed == 2
+
+
+def test_a_device_that_opened_and_was_not_read_any_more_is_closed():
+    tries: list[Callable[[], None]] = []
+    camera, source = lost_while_opening(tries)
+    camera.clock.advance_to(3.0)
+    tries[0]()
+    source.close()
+    assert camera.num_opened == camera.num_closed == 2
+
+
+def test_a_fault_of_the_program_in_an_opening_reaches_the_reader():
+    camera = FakeCamera(SimulatedClock(), gaps_s=((1.0, 2.0),))
+    openings = iter([camera.open])
+
+    def open_device() -> Device:
+        for opening in openings:
+            return opening()
+        raise ValueError("a fault")
+
+    source = SteadySource(open_device, name="webcam:7", clock=camera.clock, beside=at_once)
+    with pytest.raises(ValueError, match="a fault"):
+        frames_until(source, 9.0)
+
+
+def test_reading_goes_on_while_a_real_thread_opens_the_device():
+    """The thread waits until frames were read and the source was closed: neither waits for it."""
+    camera = FakeCamera(SimulatedClock(), gaps_s=((1.0, 2.0),))
+    may_open, has_closed = threading.Event(), threading.Event()
+
+    class Late:
+        facts = FakeCamera(SimulatedClock()).open().facts
+
+        def grab(self) -> Pixels | None:
+            return None
+
+        def close(self) -> None:
+            has_closed.set()
+
+    openings = iter([camera.open])
+
+    def open_device() -> Device:
+        opening = next(openings, None)
+        if opening is not None:
+            return opening()
+        assert may_open.wait(30)
+        return Late()
+
+    source = SteadySource(open_device, name="late", clock=camera.clock)
+    frames_until(source, 60.0)
+    assert source.is_lost
+    source.close()
+    may_open.set()
+    assert has_closed.wait(30)
 
 
 @pytest.mark.parametrize(("camera_fps", "fps"), [(30, 16), (10, 16), (25, 25), (60, 7.5)])

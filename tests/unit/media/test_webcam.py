@@ -81,7 +81,10 @@ def test_opencv_opens_again_what_was_lost(tmp_path: Path):
     film = write_video(tmp_path / "film.avi", grey_ramp(3), codec="mjpeg", pixel_format="yuvj420p")
     clock = SimulatedClock()
     source = SteadySource(
-        lambda: OpenCvCamera(str(film), size=SIZE, fps=30), name="film", clock=clock
+        lambda: OpenCvCamera(str(film), size=SIZE, fps=30),
+        name="film",
+        clock=clock,
+        beside=lambda work: work(),
     )
     numbers = [number_of(source.read().pixels) for _ in range(25)]
     assert numbers[:3] == [0, 1, 2]

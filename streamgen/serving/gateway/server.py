@@ -184,7 +184,11 @@ class Gateway:
         if self._num_open >= MAX_CONNECTIONS:
             await socket.close(code=1013, reason="too many pages are open; come back later")
             return
-        await self._visit(SocketPeer(socket))
+        self._num_open += 1
+        try:
+            await self._visit(SocketPeer(socket))
+        finally:
+            self._num_open -= 1
 
     async def visit_by_rtc(self, request: Request) -> dict[str, str]:
         """Answer an offer; the visit goes on beside the request."""
@@ -195,14 +199,18 @@ class Gateway:
         from streamgen.serving.gateway.rtc_peer import RtcPeer, SessionOffer
 
         peer = RtcPeer(self._clock)
+        self._num_open += 1  # also while it does not connect, and if it never does
         try:
             offer = SessionOffer.model_validate_json(await read_body(request, MAX_OFFER_BYTES))
             answer = await peer.answer(offer)
-        except (ValueError, ConfigError) as error:
-            raise HTTPException(400, "not an offer of a WebRTC session") from error
+        except BaseException as error:
+            self._num_open -= 1
+            if isinstance(error, ValueError | ConfigError):
+                raise HTTPException(400, "not an offer of a WebRTC session") from error
+            raise
         visit = asyncio.create_task(self._visit_rtc(peer))
         self._rtc_visits.add(visit)
-        visit.add_done_callback(self._rtc_visits.discard)
+        visit.add_done_callback(self._end_rtc_visit)
         return answer
 
     async def close(self) -> None:
@@ -218,20 +226,20 @@ class Gateway:
         finally:
             await peer.close()
 
+    def _end_rtc_visit(self, visit: asyncio.Task[None]) -> None:
+        self._rtc_visits.discard(visit)
+        self._num_open -= 1
+
     async def _visit(self, peer: Peer) -> None:
-        self._num_open += 1
-        try:
-            await Visit(
-                peer,
-                self.host,
-                self.places,
-                presets=self._presets,
-                clock=self._clock,
-                sessions=self.running,
-                snapshots=self._snapshots,
-            ).run()
-        finally:
-            self._num_open -= 1
+        await Visit(
+            peer,
+            self.host,
+            self.places,
+            presets=self._presets,
+            clock=self._clock,
+            sessions=self.running,
+            snapshots=self._snapshots,
+        ).run()
 
 
 class WebService(Service, Protocol):

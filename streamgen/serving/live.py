@@ -361,7 +361,8 @@ class LiveHost:
         if stream.opened.session.failure is not None:
             self.end(stream, stream.opened.session.failure)
             return
-        session, meters = stream.opened.session, self._host_of(stream).pipeline.engine.meters
+        meters = self._hosts[stream.facts.name].pipeline.engine.meters
+        session = stream.opened.session
         clips, dropped = session.clips, stream.output.num_dropped
         while clips and (stream.input is not None or not stream.output.num_waiting):
             clip = clips.popleft().wait()

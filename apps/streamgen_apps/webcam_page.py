@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ HEAD = f"""
 <meta name="viewport" content="width=device-width, initial-scale=1, viewport-fit=cover">
 <link rel="stylesheet" href="{ASSETS}/stage.css">
 """
-MOUNT = f"import('{ASSETS}/main.js').then((page) => page.mount(element));"
+MOUNT = f"import('{ASSETS}/main.js').then((page) => page.mount(element, () => trigger('change')));"
 HELP = """
 - **Prompt**: press Enter or *Apply*; it counts from the next chunk on, nothing restarts.
 - **Strength** says how far the picture may leave the camera's; **steps** trade quality for speed.
@@ -59,7 +60,7 @@ def page_of(presets: Sequence[PresetFacts]) -> gr.Blocks:
     with gr.Blocks(title="StreamGen", analytics_enabled=False) as blocks:
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
-                gr.HTML(
+                stage = gr.HTML(
                     html_template=(PAGE / "stage.html").read_text(encoding="utf-8"),
                     js_on_load=MOUNT,
                     elem_id="sg-stage",
@@ -84,9 +85,11 @@ def page_of(presets: Sequence[PresetFacts]) -> gr.Blocks:
                     gr.Markdown(_knowledge(presets))
                 with gr.Accordion("Help", open=False):
                     gr.Markdown(HELP)
-        settings = {"strength": strength, "steps": steps, "seed": seed, "transition": transition}
-        for name, part in settings.items():
+        for name, slider in {"strength": strength, "steps": steps}.items():
+            slider.input(None, [slider], None, js=_tell(name))  # moved by a visitor, not by a model
+        for name, part in {"seed": seed, "transition": transition}.items():
             part.change(None, [part], None, js=_tell(name))
+        stage.change(None, [strength, steps], [strength, steps], js=_follow(presets))
         dice.click(None, None, [seed], js="() => Math.floor(Math.random() * 1e6)")
     return blocks
 
@@ -98,6 +101,22 @@ def _first(defaults: Iterable[float]) -> float:
 def _tell(name: str) -> str:
     """What hands a setting to the live view."""
     return f"(value) => {{ window.streamgen?.set('{name}', value); }}"
+
+
+def _follow(presets: Sequence[PresetFacts]) -> str:
+    """What moves the sliders that nobody has touched to where the chosen preset has them."""
+    defaults = {
+        facts.name: {
+            "strength": facts.strength if facts.takes_video else None,
+            "steps": facts.steps,
+        }
+        for facts in presets
+    }
+    return f"""(...values) => {{
+      const page = window.streamgen, defaults = {json.dumps(defaults)}[page.presetName];
+      return ["strength", "steps"].map((name, index) => (
+        page.isTouched(name) ? values[index] : defaults?.[name] ?? values[index]));
+    }}"""
 
 
 def _knowledge(presets: Sequence[PresetFacts]) -> str:

@@ -20,7 +20,7 @@ from system_programs import CHROMIUM, find
 pytest.importorskip("playwright", reason="the page is driven by playwright")
 pytest.importorskip("gradio", reason="the page needs streamgen[webcam]")
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from bench_webcam import SAMPLE
 from fake_camera import BAND, NUM_BITS, NUM_BLOCKS, write_film
@@ -33,6 +33,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 VIDEO, TEXT, SAME = "tiny-cpu-v2v", "tiny-cpu", "identity-cpu"
+PRESETS = Path(__file__).parents[2] / "configs"
 TOKEN = "a-secret"
 WAIT_MS = 90_000  # a machine may be busy; nothing here is a measurement of speed
 FREED_S = 2.0
@@ -64,6 +65,8 @@ class Server:
     """`streamgen webcam` in a process of its own."""
 
     url: str
+    gentle: str
+    """A preset of another strength and of fewer steps than VIDEO."""
 
     def num_visitors(self) -> int:
         """Visitors who hold a place, and so a session."""
@@ -86,8 +89,13 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    presets = [word for name in (VIDEO, TEXT, SAME) for word in ("--preset", name)]
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    gentle = tmp_path_factory.mktemp("presets") / "gentle.toml"
+    settings = (PRESETS / f"{VIDEO}.toml").read_text(encoding="utf-8")
+    settings = settings.replace("[1000, 750, 500, 250]", "[1000, 500]")
+    settings = settings.replace("condition_noise = 0.0", "condition_noise = 0.2")
+    gentle.write_text(settings, encoding="utf-8")
+    presets = [word for name in (VIDEO, TEXT, SAME, str(gentle)) for word in ("--preset", name)]
     command = [sys.executable, "-m", "streamgen_apps.cli", "webcam", "--port", "0", *presets]
     options = ["--max-sessions", "2", "--token", TOKEN, "--set", "model.num_threads=1"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -97,7 +105,7 @@ def server() -> Iterator[Server]:
         told = process.stdout.readline().decode()
         address = told.removeprefix("streamgen: open ").strip()
         assert address.endswith(f"/?token={TOKEN}"), told
-        yield Server(address.removesuffix(f"/?token={TOKEN}"))
+        yield Server(address.removesuffix(f"/?token={TOKEN}"), gentle=str(gentle))
     finally:
         process.terminate()
         process.communicate(timeout=30)
@@ -297,6 +305,32 @@ def test_settings_are_granted_while_it_runs_and_pictures_can_be_taken_away(
         page.wait_for_function("() => streamgen.state === 'paused'")
         page.get_by_role("button", name="Go on").click()
         page.wait_for_function(IS_LIVE)
+    assert server.is_freed()
+
+
+def test_sliders_stand_where_the_chosen_model_has_them_until_they_are_touched(
+    server: Server, browser: Browser
+):
+    with visit(browser, server) as page:
+        strength = page.get_by_label("number input for Strength")
+        steps = page.get_by_label("number input for Steps")
+        model = page.get_by_label("Model")
+        expect(steps).to_have_value("4")
+        model.select_option(server.gentle)
+        expect(steps).to_have_value("2")
+        expect(strength).not_to_have_value("0")
+        model.select_option(VIDEO)
+        expect(steps).to_have_value("4")
+        expect(strength).to_have_value("0")
+        strength.fill("0.6")
+        page.wait_for_function("() => streamgen.isTouched('strength')")
+        model.select_option(server.gentle)
+        expect(steps).to_have_value("2")
+        expect(strength).to_have_value("0.6")
+        page.evaluate(HEAR)
+        start(page, preset=server.gentle)
+        (begun,) = (one for one in page.evaluate("said") if one["type"] == "start")
+        assert (begun["strength"], begun["steps"]) == (0.6, None)
     assert server.is_freed()
 
 

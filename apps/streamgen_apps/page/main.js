@@ -25,8 +25,10 @@ class Page {
   #face;
   #source;
   #connection;
+  #onPreset;
   #presets = [];
   #chosen = {};
+  #shownPreset = null;
   #settings = { strength: null, steps: null, seed: null, transition: null };
   #granted = null;
   #quality = "";
@@ -35,8 +37,10 @@ class Page {
   #screen;
   #recorder;
 
-  constructor(root) {
+  // `onPreset` is told when the settings of another model are to be shown.
+  constructor(root, onPreset) {
     this.#root = root;
+    this.#onPreset = onPreset;
     this.#face = new Face(root);
     this.#source = new Source(this.#part("input"));
     this.#source.onended = () => this.#fail("The camera is gone. Plug it in and start again.");
@@ -59,13 +63,16 @@ class Page {
 
   // What a visitor does
 
-  // Strength, steps, seed and transition, from the controls around this element.
+  // Strength, steps, seed and transition, from the controls around this element. What nobody has
+  // touched is as the model has it.
   set(name, value) {
     if (this.#settings[name] === value) return;
     this.#settings[name] = value;
     if (name === "transition") return; // which counts with the next prompt
     if (this.#isOn && value !== null && value !== "") this.#change({ [name]: this.#wanted(name) });
   }
+
+  isTouched(name) { return this.#settings[name] !== null; }
 
   apply(prompt) {
     this.#part("prompt").value = prompt;
@@ -200,6 +207,7 @@ class Page {
   get latest() { return this.#screen.latest; }
   get state() { return this.#state; }
   get granted() { return this.#granted; }
+  get presetName() { return this.#preset?.name; }
   get transportKind() { return this.#connection.transport?.kind; }
 
   // Saving
@@ -299,6 +307,9 @@ class Page {
     const { width, height } = this.#preset;
     this.#root.style.setProperty("--sg-shape", `${width} / ${height}`);
     this.#root.style.setProperty("--sg-ratio", width / height);
+    if (this.#shownPreset === this.#preset.name) return;
+    this.#shownPreset = this.#preset.name;
+    this.#onPreset();
   }
 
   #mirrorInput() { this.#root.querySelector(".sg-in").classList.toggle("is-mirrored", this.#isMirrored); }
@@ -387,6 +398,6 @@ class Page {
   }
 }
 
-export function mount(element) {
-  window.streamgen = new Page(element.querySelector(".sg"));
+export function mount(element, onPreset) {
+  window.streamgen = new Page(element.querySelector(".sg"), onPreset);
 }

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from streamgen.clock import Clock, MonotonicClock
 from streamgen.errors import ConfigError, SinkError
+from streamgen.serving.build import load_config
 from streamgen.serving.host import Host
 from streamgen.serving.interrupts import Interrupts
 from streamgen.serving.launching import (
@@ -24,11 +25,12 @@ from streamgen.serving.launching import (
     keep_launched_rank,
     launched,
 )
-from streamgen.serving.outputs import Outputs
+from streamgen.serving.outputs import Outputs, check_outputs
 from streamgen.serving.playing import FITS, Progress, open_input, play
 from streamgen.serving.ranges import check_seed, check_strength
 from streamgen.serving.stream import Stream
 from streamgen.serving.timeline import PromptTimeline
+from streamgen.types import PictureSize
 from streamgen_apps.commands import Commands, read_lines, tell_on_stderr
 from streamgen_apps.console import Console
 from streamgen_apps.input_options import (
@@ -67,6 +69,9 @@ def run(options: argparse.Namespace) -> int:
     if preset is None:
         preset = TEXT_PRESET if options.input is None else VIDEO_PRESET
     clock = MonotonicClock()
+    picture = load_config(preset, options.overrides).picture
+    size = PictureSize(picture.height, picture.width)
+    check_outputs(targets, size=size, fps=picture.fps, clock=clock, zoom=options.zoom)
     interrupts = Interrupts()
     with interrupts, _host(preset, options, clock) as host:
         source = None

@@ -44,6 +44,8 @@ class SinkPlan:
     fps: float | None = None  # of a constant rate; None: the stream's own
     reopens: bool = False  # whether a failure is perhaps not its end
     waits_for_reader: bool = False  # whether `open` waits for somebody to connect
+    check: Callable[[], object] = lambda: None  # raises what of `open` can be known before; makes
+    #                                             and changes nothing
 
 
 class OutputStats:

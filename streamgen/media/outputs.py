@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
 from streamgen.clock import Clock, MonotonicClock
@@ -32,7 +33,12 @@ from streamgen.media.sinks.network import (
 from streamgen.media.sinks.null import NullSink
 from streamgen.media.sinks.pipe import RawPipeSink, Y4mPipeSink
 from streamgen.media.sinks.preview import PreviewSink
-from streamgen.media.sinks.video_file import VideoFileSink, check_ending
+from streamgen.media.sinks.video_file import (
+    VideoFileSink,
+    check_ending,
+    check_folder,
+    check_place,
+)
 from streamgen.media.sinks.viewers import page_address
 from streamgen.media.sinks.virtual_camera import CAMERA_FPS, VirtualCameraSink
 from streamgen.media.sinks.whep import WhepSink
@@ -66,7 +72,9 @@ def plan_sink(spec: str, *, size: PictureSize, fps: float, clock: Clock | None =
         return _plan_network(spec, "hls", str(path_of(spec)), wishes)
     if not (spec.endswith("/") or os.path.isdir(path_of(spec))):
         check_ending(path_of(spec))
-    return SinkPlan(spec, partial(_open_file, spec, wishes), Pace.ALL)
+    return SinkPlan(
+        spec, partial(_open_file, spec, wishes), Pace.ALL, check=partial(_check_file, spec)
+    )
 
 
 def open_sink(spec: str, *, size: PictureSize, fps: float) -> FrameSink:
@@ -74,9 +82,14 @@ def open_sink(spec: str, *, size: PictureSize, fps: float) -> FrameSink:
     return plan_sink(spec, size=size, fps=fps).open()
 
 
-def _open_file(spec: str, wishes: SinkWishes) -> FrameSink:
+def _check_file(spec: str) -> Path:
     if spec.endswith("/") or os.path.isdir(path_of(spec)):
         raise SinkError(f"{spec} names a folder; name a file in it")
+    return check_place(path_of(spec))
+
+
+def _open_file(spec: str, wishes: SinkWishes) -> FrameSink:
+    _check_file(spec)
     return VideoFileSink(path_of(spec), wishes.size, fps=wishes.fps)
 
 
@@ -88,13 +101,21 @@ def _plan_null(spec: str, rest: str, wishes: SinkWishes) -> SinkPlan:
 
 def _plan_raw(spec: str, rest: str, wishes: SinkWishes) -> SinkPlan:
     nothing_after("raw", rest)
-    return SinkPlan("-", lambda: RawPipeSink(_standard_output(), wishes.size), Pace.ALL)
+    return SinkPlan(
+        "-",
+        lambda: RawPipeSink(_standard_output(), wishes.size),
+        Pace.ALL,
+        check=_check_standard_output,
+    )
 
 
 def _plan_y4m(spec: str, rest: str, wishes: SinkWishes) -> SinkPlan:
     nothing_after("y4m", rest)
     return SinkPlan(
-        "-", lambda: Y4mPipeSink(_standard_output(), wishes.size, fps=wishes.fps), Pace.ALL
+        "-",
+        lambda: Y4mPipeSink(_standard_output(), wishes.size, fps=wishes.fps),
+        Pace.ALL,
+        check=_check_standard_output,
     )
 
 
@@ -105,10 +126,12 @@ def _plan_url(spec: str, rest: str, wishes: SinkWishes) -> SinkPlan:
 def _plan_network(spec: str, protocol: str, url: str, wishes: SinkWishes) -> SinkPlan:
     target = network_target(url, protocol, wishes.size, wishes.fps)
 
+    def check() -> None:
+        if protocol == "hls":
+            check_folder(path_of(url).parent, path_of(url))
+
     def opened() -> FrameSink:
-        folder = path_of(url).parent
-        if protocol == "hls" and not folder.is_dir():
-            raise SinkError(f"there is no folder {folder}; create it or choose another -o")
+        check()
         return NetworkSink(target)
 
     return SinkPlan(
@@ -117,6 +140,7 @@ def _plan_network(spec: str, protocol: str, url: str, wishes: SinkWishes) -> Sin
         Pace.CONSTANT,
         reopens=True,
         waits_for_reader=target.is_listening,
+        check=check,
     )
 
 
@@ -164,11 +188,15 @@ def _plan_preview(spec: str, rest: str, wishes: SinkWishes) -> SinkPlan:
     return SinkPlan(spec, lambda: PreviewSink(wishes.size, fps=wishes.fps), Pace.SHOWN)
 
 
+def _check_standard_output() -> None:
+    if os.isatty(STANDARD_OUTPUT):
+        raise SinkError("standard output is a terminal; pipe it: ... -o - | ffplay -")
+
+
 def _standard_output() -> BinaryIO:
     """A stream of its own, so that a pipe broken here leaves nothing unsent in sys.stdout."""
+    _check_standard_output()
     try:
-        if os.isatty(STANDARD_OUTPUT):
-            raise SinkError("standard output is a terminal; pipe it: ... -o - | ffplay -")
         if sys.stdout is not None:  # in a program that began without one
             sys.stdout.flush()
         return os.fdopen(os.dup(STANDARD_OUTPUT), "wb")

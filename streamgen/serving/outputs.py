@@ -33,6 +33,15 @@ LIVE_END_S = 5.0  # how long a live output may take to end
 FILE_END_S = 60.0  # and a file, whose end must be written
 
 
+def check_outputs(
+    specs: Sequence[str], *, size: PictureSize, fps: float, clock: Clock, zoom: int = 1
+) -> None:
+    """Before a model is loaded: ConfigError or SinkError for what `Outputs` could not open, as far
+    as that can be known while nothing is opened, made or changed."""
+    for plan in _planned(specs, size=_zoomed(size, zoom), fps=fps, clock=clock):
+        plan.check()
+
+
 class Outputs:
     """What -o names, each as often as it is given; frames are enlarged by a whole number if wished.
 
@@ -54,15 +63,11 @@ class Outputs:
 
         `input_is_live`: frames come at their own time, and who waits for an output loses some.
         """
-        if not 1 <= zoom <= MAX_ZOOM:
-            raise ConfigError(f"zoom {zoom} is not in 1 to {MAX_ZOOM}; choose one that is")
         self._zoom = zoom
         self._clock = clock
-        self._size = PictureSize(size.height * zoom, size.width * zoom)
+        self._size = _zoomed(size, zoom)
         self._fps = fps
-        plans = _different(
-            [plan_sink(spec, size=self._size, fps=fps, clock=clock) for spec in specs]
-        )
+        plans = _planned(specs, size=self._size, fps=fps, clock=clock)
         self._is_live = input_is_live or any(plan.pace is not Pace.ALL for plan in plans)
         is_paced = any(plan.pace is not Pace.ALL for plan in plans)
         self._throttle = Throttle(clock, fps=fps, ahead_s=AHEAD_S) if is_paced else None
@@ -164,7 +169,16 @@ class Outputs:
         return replace(frame, pixels=enlarged(frame.pixels, self._zoom))
 
 
-def _different(plans: list[SinkPlan]) -> list[SinkPlan]:
+def _zoomed(size: PictureSize, zoom: int) -> PictureSize:
+    if not 1 <= zoom <= MAX_ZOOM:
+        raise ConfigError(f"zoom {zoom} is not in 1 to {MAX_ZOOM}; choose one that is")
+    return PictureSize(size.height * zoom, size.width * zoom)
+
+
+def _planned(
+    specs: Sequence[str], *, size: PictureSize, fps: float, clock: Clock
+) -> list[SinkPlan]:
+    plans = [plan_sink(spec, size=size, fps=fps, clock=clock) for spec in specs]
     names = [plan.name for plan in plans]
     for name in names:
         if names.count(name) > 1:

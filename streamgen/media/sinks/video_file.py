@@ -8,8 +8,10 @@ encoding is in streamgen.media.sinks.encoding.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import shutil
 from collections.abc import Callable, Generator
 from itertools import count
 from pathlib import Path
@@ -24,6 +26,8 @@ from streamgen.media.sinks.encoding import ENCODINGS, Encoder, Encoding
 from streamgen.types import Frame, PictureSize
 
 logger = logging.getLogger(__name__)
+
+LEAST_FREE_BYTES = 64 * 1024  # less is no room for the shortest film
 
 
 class VideoFileSink:
@@ -50,7 +54,7 @@ class VideoFileSink:
         self._first_pts_s: float | None = None
         self._last_index = -1
         self._has_ended = False
-        self._place = _place_of(target)
+        self._place = check_place(target)
         self._partial, self._file = _created_beside(self._place, target)
         self._undo = contextlib.ExitStack()  # what takes the partial file away again
         self._undo.callback(_quietly, self._partial.unlink)
@@ -130,26 +134,44 @@ def _quietly(action: Callable[[], object]) -> None:
         action()
 
 
-def _place_of(target: Path) -> Path:
-    """Where `target` really is, links followed; SinkError if no file can be there."""
+def check_place(target: Path) -> Path:
+    """Where `target` really is, links followed; SinkError if no file can be written there now.
+
+    Nothing is made, and a file that is there stays as it is.
+    """
     place = Path(os.path.realpath(target))
     try:
         if place.is_dir():
             raise SinkError(f"{target} is a folder; name a file in it")
         if place.exists() and not place.is_file():
             raise SinkError(f"{target} is a device or a pipe, not a file; choose another -o")
-        if not place.parent.is_dir():
-            raise SinkError(f"there is no folder {target.parent}; create it or choose another -o")
+        check_folder(place.parent, target)
+        with contextlib.suppress(FileNotFoundError):
+            _partial_of(place, 1).lstat()
     except OSError as error:  # a name that is too long
         raise writing_failed(error, target) from error
     return place
 
 
+def check_folder(folder: Path, target: Path) -> None:
+    """SinkError if there is no such folder, nothing may be made in it or its disk is full."""
+    if not folder.is_dir():
+        raise SinkError(f"there is no folder {target.parent}; create it or choose another -o")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise writing_failed(OSError(errno.EACCES, ""), target)
+    if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+        raise writing_failed(OSError(errno.ENOSPC, ""), target)
+
+
+def _partial_of(place: Path, number: int) -> Path:
+    ordinal = "" if number == 1 else f"-{number}"
+    return place.with_name(f"{place.stem}.partial{ordinal}{place.suffix}")
+
+
 def _created_beside(place: Path, target: Path) -> tuple[Path, BinaryIO]:
     """A new, empty file next to `place`; what other runs left there is not touched."""
     for number in count(1):
-        ordinal = "" if number == 1 else f"-{number}"
-        partial = place.with_name(f"{place.stem}.partial{ordinal}{place.suffix}")
+        partial = _partial_of(place, number)
         try:
             return partial, partial.open("xb", buffering=0)
         except FileExistsError:

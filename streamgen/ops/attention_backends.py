@@ -1,7 +1,7 @@
 """Which attention is fastest here: every one that is installed is tried, and measured times decide.
 
 An attention that is missing, fails, or is too far from the definition is left out with a reason; it
-is never an error. Chosen once, at start.
+is an error only if none is left. Chosen once, at start.
 
 Legend: B rows, L query tokens, M key tokens, N heads, E head dim.
 """
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from streamgen.clock import Clock
+from streamgen.errors import CapacityError
 from streamgen.ops.attention import attention
 from streamgen.ops.operations import Attention
 
@@ -73,7 +74,10 @@ def try_attentions(
     clock: Clock,
     synchronise: Callable[[], None],
 ) -> tuple[Attention, tuple[Trial, ...]]:
-    """The fastest attention for a shape, and what came of all, fastest first."""
+    """The fastest attention for a shape, and what came of all, fastest first.
+
+    Raises CapacityError if not even torch's own could be carried out.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def draw(tokens: int) -> Tensor:
@@ -103,6 +107,12 @@ def try_attentions(
         made[name] = attend
         seconds = _median_s(lambda: attend(q_BLNE, k_BMNE, v_BMNE), clock, synchronise)  # noqa: B023
         trials.append(Trial(name, seconds, None))
+    if not made:
+        raise CapacityError(
+            f"no attention can be carried out on {device} for {shape.rows} rows of "
+            f"{shape.query_tokens} tokens over {shape.key_tokens} ({trials[0].name}: "
+            f"{trials[0].reason}); lower picture.height, picture.width or cache.ring"
+        )
     trials.sort(key=lambda trial: (trial.seconds is None, trial.seconds or 0.0))
     return made[trials[0].name], tuple(trials)
 

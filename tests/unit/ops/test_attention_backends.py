@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from streamgen.clock import MonotonicClock, SimulatedClock
+from streamgen.errors import CapacityError
 from streamgen.ops import attention_backends
 from streamgen.ops.attention import attention
 from streamgen.ops.attention_backends import AttentionShape, Trial, try_attentions
@@ -58,3 +59,20 @@ def test_the_fastest_right_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
     reasons = {trial.name: trial.reason for trial in trials[2:]}
     assert reasons["broken"] == "OSError: libfast.so.3: no such file"
     assert "relative error 0.100" in str(reasons["wrong"])
+
+
+def test_none_at_all_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 40 GiB")
+
+    def absent() -> Attention:
+        raise ImportError("no flash_attn")
+
+    made = {"torch": lambda: full, "flash-attention 2": absent}
+    monkeypatch.setattr(attention_backends, "candidates", lambda: made)
+    with pytest.raises(CapacityError) as caught:
+        tried(SimulatedClock())
+    told = str(caught.value)
+    assert "\n" not in told
+    assert "1 rows of 8 tokens over 24 (torch: OutOfMemoryError: CUDA out of memory.)" in told
+    assert told.endswith("lower picture.height, picture.width or cache.ring")

@@ -30,6 +30,7 @@ from streamgen.serving.playing import FITS, Progress, open_input, play
 from streamgen.serving.ranges import check_seed, check_strength
 from streamgen.serving.stream import Stream
 from streamgen.serving.timeline import PromptTimeline
+from streamgen.serving.warming import warmed_host
 from streamgen.types import PictureSize
 from streamgen_apps.commands import Commands, read_lines, tell_on_stderr
 from streamgen_apps.console import Console
@@ -142,7 +143,8 @@ def _host(preset: str, options: argparse.Namespace, clock: Clock) -> Host:
         for name in ("split", "codec", "rebalance"):
             if getattr(options, name) is not None:
                 raise ConfigError(f"--{name} is for the work of several GPUs; give --gpus too")
-    return Host(
+    make = partial(
+        Host,
         preset,
         overrides=options.overrides,
         clock=clock,
@@ -151,6 +153,7 @@ def _host(preset: str, options: argparse.Namespace, clock: Clock) -> Host:
         codec=options.codec or DEFAULT_CODEC,
         rebalance=DEFAULT_REBALANCE if options.rebalance is None else options.rebalance,
     )
+    return warmed_host(make, tell_on_stderr, num_streams=1)
 
 
 class QualityTeller:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from streamgen.clock import Clock, MonotonicClock
 from streamgen.errors import ConfigError, StreamGenError
+from streamgen_apps.commands import tell_on_stderr
 from streamgen_apps.listening import certificate_of, listen, reachable_name
 from streamgen_apps.logs import begin_logging
 
@@ -111,12 +112,14 @@ def _serve_engine(server: Server) -> None:
     from streamgen.serving.gateway.server import Gateway
     from streamgen.serving.host import Host
     from streamgen.serving.live import LiveHost
+    from streamgen.serving.warming import warmed_host
 
     options, clock = server.options, server.clock
-    make = {
+    hosts = {
         name: partial(Host, name, overrides=options.overrides, clock=clock, gpus=options.gpus)
         for name in server.presets
     }
+    make = {name: partial(warmed_host, host, tell_on_stderr) for name, host in hosts.items()}
     host = LiveHost(make, clock=clock)
     gateway = Gateway(host, {}, num_places=1, clock=clock)
     failures: list[StreamGenError] = []

@@ -16,6 +16,8 @@ from streamgen.serving.host import Host
 from streamgen.serving.interrupts import Interrupts
 from streamgen.serving.live import LiveHost
 from streamgen.serving.live_facts import PresetFacts
+from streamgen.serving.warming import warmed_host
+from streamgen_apps.commands import tell_on_stderr
 from streamgen_apps.listening import certificate_of, listen, reachable_name
 from streamgen_apps.logs import begin_logging
 
@@ -38,7 +40,8 @@ def webcam(options: argparse.Namespace) -> int:
         raise ConfigError(f"--max-sessions {options.max_sessions} lets nobody in; give at least 1")
     clock = MonotonicClock()
     names: list[str] = options.preset or list(PRESETS)
-    make = {name: partial(Host, name, overrides=options.overrides, clock=clock) for name in names}
+    hosts = {name: partial(Host, name, overrides=options.overrides, clock=clock) for name in names}
+    make = {name: partial(warmed_host, host, tell_on_stderr) for name, host in hosts.items()}
     listener = listen(options.host, options.port)
     with contextlib.closing(listener), Interrupts(), contextlib.ExitStack() as stack:
         certificate = certificate_of(options, stack)

@@ -26,12 +26,15 @@ CHUNKS = 6  # of each stream, for each number of streams
 def calibrate(pipeline: Pipeline) -> None:
     """Let the engine's latency model learn from one stream, and from as many as may be open."""
     counts = sorted({1, pipeline.config.engine.sessions})
-    _run(pipeline, LatencyModel(), num_streams=counts[-1], num_chunks=WARM_UP_CHUNKS)
+    run_streams(pipeline, LatencyModel(), num_streams=counts[-1], num_chunks=WARM_UP_CHUNKS)
     for num_streams in counts:
-        _run(pipeline, pipeline.engine.latency, num_streams=num_streams, num_chunks=CHUNKS)
+        run_streams(pipeline, pipeline.engine.latency, num_streams=num_streams, num_chunks=CHUNKS)
 
 
-def _run(pipeline: Pipeline, latency: LatencyModel, *, num_streams: int, num_chunks: int) -> None:
+def run_streams(
+    pipeline: Pipeline, latency: LatencyModel, *, num_streams: int, num_chunks: int
+) -> None:
+    """Begin so many streams together and run each to its end."""
     engine = make_engine(
         pipeline.engine.executor,
         "stream_batch",

@@ -22,7 +22,9 @@ class Program:
 
 
 CHROMIUM = Program(("chromium", "chromium-browser"), "chromium", "the web page in a browser")
-PROGRAMS = (CHROMIUM,)
+NODE = Program(("node",), "nodejs", "the TypeScript client in Node")
+TYPESCRIPT = Program(("tsc",), "node-typescript", "the TypeScript client's types")  # 69 MB
+PROGRAMS = (CHROMIUM, NODE, TYPESCRIPT)
 
 
 def find(program: Program) -> str | None:

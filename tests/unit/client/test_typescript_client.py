@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from system_programs import NODE, TYPESCRIPT, find
 from tests.live_server import live_server
 
 PACKAGE = Path(__file__).parents[3] / "apps" / "typescript-client"
@@ -50,7 +50,7 @@ process.exit(0);
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The client as JavaScript; compiling it is the check of its types."""
     local = PACKAGE / "node_modules" / ".bin" / "tsc"
-    compiler = str(local) if local.is_file() else shutil.which("tsc")
+    compiler = str(local) if local.is_file() else find(TYPESCRIPT)
     if compiler is None:
         pytest.skip("no TypeScript: apt-get install node-typescript, or npm install there")
     folder = tmp_path_factory.mktemp("typescript")
@@ -66,7 +66,7 @@ def test_the_client_has_strict_types(compiled: Path):
 
 
 def test_a_stream_is_watched_changed_and_carried_on_in_node(compiled: Path):
-    node = shutil.which("node")
+    node = find(NODE)
     if node is None:
         pytest.skip("Node is not installed: apt-get install nodejs")
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True)

@@ -33,6 +33,13 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
         "--max-sessions", type=int, metavar="N", help="of each engine; others wait in line"
     )
     parser.add_argument(
+        "--gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="divide each model among N GPUs or processes",
+    )
+    parser.add_argument(
         "--preset",
         action="append",
         metavar="NAME",
@@ -53,9 +60,6 @@ def add_serve_options(
 ) -> None:
     add_server_options(parser)
     parser.add_argument("--token-file", metavar="FILE", help="a file with the token in it")
-    parser.add_argument(
-        "--gpus", type=int, default=1, metavar="N", help="divide each model among N GPUs"
-    )
     parser.add_argument(
         "--drain-seconds",
         type=float,

@@ -40,7 +40,10 @@ def webcam(options: argparse.Namespace) -> int:
         raise ConfigError(f"--max-sessions {options.max_sessions} lets nobody in; give at least 1")
     clock = MonotonicClock()
     names: list[str] = options.preset or list(PRESETS)
-    hosts = {name: partial(Host, name, overrides=options.overrides, clock=clock) for name in names}
+    hosts = {
+        name: partial(Host, name, overrides=options.overrides, clock=clock, gpus=options.gpus)
+        for name in names
+    }
     make = {name: partial(warmed_host, host, tell_on_stderr) for name, host in hosts.items()}
     listener = listen(options.host, options.port)
     with contextlib.closing(listener), Interrupts(), contextlib.ExitStack() as stack:

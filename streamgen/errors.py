@@ -16,6 +16,9 @@ to do. A programmer's mistake is a ValueError or an assertion, never one of thes
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
+
 
 class StreamGenError(Exception):
     """Base class: catch it to catch all that StreamGen raises on purpose."""
@@ -69,3 +72,30 @@ class RefusedError(StreamGenError):
 
 class ConnectionLostError(StreamGenError):
     """A server cannot be reached, or ended the connection."""
+
+
+def install_command(extra: str) -> str:
+    """The command that installs what an extra of this package names, for an error's remedy.
+
+    It names the packages themselves, as the metadata of this installation lists them: that is right
+    beside a clone and far from one. Without metadata the program runs from its clone.
+    """
+    try:
+        listed = importlib.metadata.requires("streamgen") or []
+    except importlib.metadata.PackageNotFoundError:
+        listed = []
+    packages = _packages_of(extra, listed)
+    return f"pip install {' '.join(packages)}" if packages else f'pip install ".[{extra}]"'
+
+
+def _packages_of(extra: str, listed: list[str]) -> list[str]:
+    """Requirements of an extra, quoted for a shell; extras that it includes are followed."""
+    packages: list[str] = []
+    for line in listed:
+        requirement, _, marker = line.partition(";")
+        if not re.search(rf"extra == ['\"]{re.escape(extra)}['\"]", marker):
+            continue
+        included = re.fullmatch(r"streamgen\[(.+)\]", requirement.strip())
+        more = _packages_of(included[1], listed) if included else [f'"{requirement.strip()}"']
+        packages += [package for package in more if package not in packages]
+    return packages

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamgen.clock import Clock, MonotonicClock
-from streamgen.errors import ConfigError, StreamGenError
+from streamgen.errors import ConfigError, StreamGenError, install_command
 from streamgen_apps.commands import tell_on_stderr
 from streamgen_apps.listening import certificate_of, listen, reachable_name
 from streamgen_apps.logs import begin_logging
@@ -255,7 +255,7 @@ def _check(options: argparse.Namespace) -> None:
     if missing:
         extra = "ray" if missing == ["ray"] else "serve"
         raise ConfigError(
-            f"serving needs {', '.join(missing)}; install it: pip install 'streamgen[{extra}]'"
+            f"serving needs {', '.join(missing)}; install it: {install_command(extra)}"
         )
     if options.replicas is not None and options.replicas < 1:
         raise ConfigError(f"--replicas {options.replicas} draw nothing; give at least 1")

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from streamgen.clock import MonotonicClock
-from streamgen.errors import ConfigError
+from streamgen.errors import ConfigError, install_command
 from streamgen.serving.host import Host
 from streamgen.serving.interrupts import Interrupts
 from streamgen.serving.live import LiveHost
@@ -104,7 +104,7 @@ def _check_packages() -> None:
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"the page needs {', '.join(missing)}; install it: pip install 'streamgen[webcam]'"
+            f"the page needs {', '.join(missing)}; install it: {install_command('webcam')}"
         )
 
 

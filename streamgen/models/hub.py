@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from streamgen.errors import CheckpointError, ConfigError
+from streamgen.errors import CheckpointError, ConfigError, install_command
 from streamgen.models.file_text import reason_of
 
 SCHEME = "hub:"
@@ -176,6 +176,6 @@ def _library():
     except ImportError as error:
         raise ConfigError(
             f"files of the hub need huggingface_hub ({error}); install it: "
-            f'pip install "streamgen[models]", or set paths of your own'
+            f"{install_command('models')}, or set paths of your own"
         ) from error
     return huggingface_hub

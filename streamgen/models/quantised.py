@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from streamgen.errors import ConfigError
+from streamgen.errors import ConfigError, install_command
 from streamgen.models.base import CausalDiT
 
 FP8_LIMIT = 448.0  # the largest e4m3
@@ -104,7 +104,7 @@ def _quantise_int8(blocks: nn.Module, names: set[str]) -> None:
     except (ImportError, OSError) as error:
         raise ConfigError(
             f'speed.linears = "int8" needs torchao, which cannot be imported ({error}); '
-            f'pip install "streamgen[quant]" or set it to "full" or "fp8"'
+            f'{install_command("quant")} or set it to "full" or "fp8"'
         ) from None
     quantization.quantize_(
         blocks,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from streamgen.errors import StreamGenError
+from streamgen.errors import StreamGenError, install_command
 
 PROGRAM_TIMEOUT_S = 20.0
 OBS_CAMERA = "{A3FCE0F5-3493-419F-958A-ABA1250EC20B}"  # class of its camera on Windows
@@ -31,25 +31,15 @@ ENCODERS = {
 }
 MUXERS = {"flv": "-o rtmp:", "mpegts": "-o udp: tcp: srt:", "rtsp": "-o rtsp:", "hls": "-o .m3u8"}
 PROTOCOLS = ("srt", "rtmp", "rtmps", "https", "tls")
-PACKAGES = {
-    "mss": ("the screen as an input (-i screen:)", 'pip install "mss>=10"'),
-    "pyvirtualcam": ("-o virtualcam:", 'pip install "pyvirtualcam>=0.13"'),
-    "aiortc": ("WebRTC: -o whip: whep:, remote cameras", 'pip install "aiortc>=1.14"'),
-    "gradio": (
-        "the page, streamgen webcam",
-        'pip install "gradio>=6.10,<7" "fastapi>=0.121" "uvicorn>=0.38" "websockets>=15"',
-    ),
-    "diffusers": (
-        "Wan 2.1 models",
-        'pip install "diffusers>=0.37" "transformers>=5.2" "accelerate>=1.12" "ftfy>=6.3" '
-        '"sentencepiece>=0.2.1"',
-    ),
+PACKAGES = {  # what each is for, and the extra that brings it
+    "mss": ("the screen as an input (-i screen:)", "screen"),
+    "pyvirtualcam": ("-o virtualcam:", "virtualcam"),
+    "aiortc": ("WebRTC: -o whip: whep:, remote cameras", "webrtc"),
+    "gradio": ("the page, streamgen webcam", "webcam"),
+    "diffusers": ("Wan 2.1 models", "models"),
 }
-ATTENTION = {
-    "xformers": 'pip install "xformers>=0.0.35"',
-    "flash_attn": None,
-    "sageattention": None,
-}
+ATTENTION = {"xformers": "xformers", "flash_attn": None, "sageattention": None}
+"""Packages of faster attention, and the extra that brings each where one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +114,8 @@ def _torch() -> Iterator[Finding]:
 
 def _attention() -> Iterator[Finding]:
     yield Finding("attention", "sdpa", True, "in torch; always there")
-    for name, remedy in ATTENTION.items():
+    for name, extra in ATTENTION.items():
+        remedy = None if extra is None else install_command(extra)
         if find_spec(name) is not None:
             yield Finding("attention", name, True, _version(name))
         else:
@@ -247,11 +238,11 @@ def _screen() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    for name, (use, remedy) in PACKAGES.items():
+    for name, (use, extra) in PACKAGES.items():
         if find_spec(name) is not None:
             yield Finding("packages", name, True, _version(name))
         else:
-            yield Finding("packages", name, False, f"needed by {use}", remedy)
+            yield Finding("packages", name, False, f"needed by {use}", install_command(extra))
 
 
 def _latency() -> Iterator[Finding]:

@@ -22,7 +22,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from streamgen.clock import Clock
-from streamgen.errors import SinkError
+from streamgen.errors import SinkError, install_command
 from streamgen.types import Pixels
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class RtcLoop:
         except ImportError as error:
             raise SinkError(
                 "whip: and whep: need the package aiortc, which is not installed; "
-                'pip install "streamgen[webrtc]"'
+                f"{install_command('webrtc')}"
             ) from error
         vpx.DEFAULT_BITRATE = vpx.MAX_BITRATE = BIT_RATE  # aiortc has no other way to say so
         h264.DEFAULT_BITRATE = h264.MAX_BITRATE = BIT_RATE

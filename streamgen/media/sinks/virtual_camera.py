@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamgen.errors import SinkError
+from streamgen.errors import SinkError, install_command
 from streamgen.media import pixels as picture
 from streamgen.types import Frame, PictureSize
 
@@ -71,7 +71,7 @@ def _opened(
     except ImportError as error:
         raise SinkError(
             "virtualcam: needs the package pyvirtualcam, which is not installed; "
-            'pip install "streamgen[virtualcam]"'
+            f"{install_command('virtualcam')}"
         ) from error
     try:
         return pyvirtualcam.Camera(size.width, size.height, fps, device=device, backend=backend)

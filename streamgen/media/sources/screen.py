@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamgen.clock import Clock
-from streamgen.errors import ConfigError, SourceError
+from streamgen.errors import ConfigError, SourceError, install_command
 from streamgen.media.source import SourceFacts
 from streamgen.types import PictureSize, Pixels
 
@@ -78,7 +78,9 @@ def _opened_screen() -> MSSBase:
         import mss
         from mss.exception import ScreenShotError
     except ImportError as error:
-        raise SourceError('screen: needs the package mss; run: pip install "mss>=10"') from error
+        raise SourceError(
+            f"screen: needs the package mss; run: {install_command('screen')}"
+        ) from error
     if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
         raise SourceError(
             "there is no X11 screen here (DISPLAY is not set); start it from a desktop with Xorg"

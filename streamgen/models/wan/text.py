@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from streamgen.errors import CheckpointError, ConfigError
+from streamgen.errors import CheckpointError, ConfigError, install_command
 from streamgen.models.checkpoint_kinds import Kind, kind_of
 from streamgen.models.file_text import reason_of
 from streamgen.models.loading import finite_copy
@@ -185,7 +185,7 @@ def _empty_network(file: WeightsFile, sizes: Umt5Sizes) -> Any:
     except ImportError as error:
         raise ConfigError(
             f"{file.path}: the text encoder needs transformers ({error}); install it: "
-            f'pip install "streamgen[models]"'
+            f"{install_command('models')}"
         ) from error
     config = UMT5Config(
         vocab_size=sizes.vocabulary,
@@ -214,7 +214,7 @@ def _offload(modules: list[Any], device: torch.device) -> None:
     except ImportError as error:
         raise ConfigError(
             f"a text encoder that rests on the host needs accelerate ({error}); install it: "
-            f'pip install "streamgen[models]", or set wan.text_place = "device"'
+            f'{install_command("models")}, or set wan.text_place = "device"'
         ) from error
     for module in modules:
         cpu_offload(module, execution_device=device)
@@ -244,7 +244,7 @@ def _load_tokenizer(folder: Path) -> Any:
     except ImportError as error:
         raise ConfigError(
             f"the text encoder needs transformers ({error}); install it: "
-            f'pip install "streamgen[models]"'
+            f"{install_command('models')}"
         ) from error
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -22,7 +22,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from streamgen.errors import ConfigError
+from streamgen.errors import ConfigError, install_command
 from streamgen.models.codec_facts import CodecFacts
 from streamgen.models.wan.vae_config import LatentNorm, VaeConfig
 from streamgen.models.wan.vae_names import match_vae_tensors
@@ -161,7 +161,7 @@ def _empty_network(config: VaeConfig) -> Any:
         from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
     except ImportError as error:
         raise ConfigError(
-            f'the Wan VAE needs diffusers ({error}); install it: pip install "streamgen[models]"'
+            f"the Wan VAE needs diffusers ({error}); install it: {install_command('models')}"
         ) from error
     with torch.device("meta"):
         return AutoencoderKLWan(

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from streamgen.clock import MonotonicClock
-from streamgen.errors import ConfigError, StreamGenError
+from streamgen.errors import ConfigError, StreamGenError, install_command
 from streamgen.serving.fleet.processes import ReplicaProcess
 from streamgen.serving.fleet.scaling import Scaling
 from streamgen.serving.gateway.bodies import Load
@@ -119,7 +119,7 @@ class RayReplicas:
     ) -> None:
         """`gpus`: that each replica takes; 0 for CPUs. Raises ConfigError."""
         if find_spec("ray") is None:
-            raise ConfigError("--ray needs ray; install it: pip install 'streamgen[ray]'")
+            raise ConfigError(f"--ray needs ray; install it: {install_command('ray')}")
         import ray
         from ray import serve
         from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, ProxyLocation

@@ -20,7 +20,7 @@ from fastapi import FastAPI, HTTPException, Request, WebSocket
 from fastapi.responses import JSONResponse
 
 from streamgen.clock import Clock
-from streamgen.errors import ConfigError
+from streamgen.errors import ConfigError, install_command
 from streamgen.serving.gateway.api import Service, add_routes, no_session, read_body
 from streamgen.serving.gateway.bodies import HeldSnapshot, Load, SessionChange, SessionFacts, State
 from streamgen.serving.gateway.messages import GrantedSettings, PresetOffer
@@ -193,7 +193,7 @@ class Gateway:
     async def visit_by_rtc(self, request: Request) -> dict[str, str]:
         """Answer an offer; the visit goes on beside the request."""
         if not has_webrtc():
-            raise HTTPException(501, "WebRTC needs aiortc: pip install 'streamgen[webcam]'")
+            raise HTTPException(501, f"WebRTC needs aiortc: {install_command('webrtc')}")
         if self._num_open >= MAX_CONNECTIONS:
             raise HTTPException(503, "too many pages are open; come back later")
         from streamgen.serving.gateway.rtc_peer import RtcPeer, SessionOffer

@@ -74,7 +74,7 @@ def test_extras_that_recipes_install_exist():
     named = {
         extra
         for path in files
-        for group in re.findall(r"streamgen\[([a-z,]+)\]", path.read_text())
+        for group in re.findall(r"pip install \"\.\[([a-z,]+)\]\"", path.read_text())
         for extra in group.split(",")
     }
     named |= set(re.findall(r"EXTRAS=(\S+)", CONTAINER.read_text())[0].split(","))

@@ -203,6 +203,7 @@ def test_closing_the_tab_frees_the_session(server: Server, browser: Browser, tra
         assert server.is_freed()
 
 
+@pytest.mark.slow
 def test_who_finds_no_place_waits_in_line_and_then_comes_in(server: Server, browser: Browser):
     with visit(browser, server) as one, visit(browser, server) as two:
         start(one)

@@ -16,7 +16,6 @@ to do. A programmer's mistake is a ValueError or an assertion, never one of thes
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 
 
@@ -80,6 +79,8 @@ def install_command(extra: str) -> str:
     It names the packages themselves, as the metadata of this installation lists them: that is right
     beside a clone and far from one. Without metadata the program runs from its clone.
     """
+    import importlib.metadata  # a tenth of a second, for those who see an error only
+
     try:
         listed = importlib.metadata.requires("streamgen") or []
     except importlib.metadata.PackageNotFoundError:

@@ -159,7 +159,8 @@ def check_folder(folder: Path, target: Path) -> None:
         raise SinkError(f"there is no folder {target.parent}; create it or choose another -o")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise writing_failed(OSError(errno.EACCES, ""), target)
-    if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+    disk = shutil.disk_usage(folder)
+    if disk.total > 0 and disk.free < LEAST_FREE_BYTES:  # some file systems tell no sizes at all
         raise writing_failed(OSError(errno.ENOSPC, ""), target)
 
 

@@ -49,7 +49,7 @@ def test_nothing_is_replaced_where_all_is_kept() -> None:
     importlib.util.find_spec("torchao") is not None, reason="torchao is installed here"
 )
 def test_without_torchao_int8_says_what_to_install() -> None:
-    with pytest.raises(ConfigError, match=r"needs torchao.*streamgen\[quant\]"):
+    with pytest.raises(ConfigError, match=r"needs torchao.*pip install \"torchao"):
         quantise_linears(small_dit(), Linears.INT8)
 
 

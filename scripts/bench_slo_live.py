@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -302,8 +303,10 @@ def main() -> int:
     done = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
+    load = round(os.getloadavg()[0], 2)
     result: dict[str, object] = {
-        "machine": f"{platform.machine()}, torch {torch.__version__}, one thread; busy with others",
+        "machine": f"{platform.machine()}, torch {torch.__version__}, one thread",
+        "load_average_before": load,
         "commit": done.stdout.strip() or "unknown",
         "model": f"tiny-cpu-v2v, {SIZE}x{SIZE} pixels, {FPS:g} pictures/s, without guidance",
         "a_forward_lasts_s": {"fixed": FIXED_S, "a_row": ROW_S, "note": "stretched to this"},

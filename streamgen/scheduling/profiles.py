@@ -161,7 +161,7 @@ PROFILES = {
     for profile in (
         HardwareProfile(
             name="tiny-cpu",
-            origin="measured: benchmarks/tiny-cpu-speed.json, 2 cores of an AMD EPYC",
+            origin="measured: 2 cores of an AMD EPYC, benchmarks/tiny-cpu-speed.json at 825ce3b",
             costs=Costs(
                 LatencyFit(0.0037, 0.0026), LatencyFit(0.0, 0.00034), LatencyFit(0.0, 0.00093)
             ),

@@ -10,7 +10,8 @@
 
 What was decided by a clock - who rode with whom, what was dropped, which quality - is written down
 as it was decided, so that nothing is decided again. Pixels are compressed without loss. Lines are
-written by a thread of their own as things happen: after a crash the file holds all until then.
+written by a thread of their own as things happen, to a file beside the named one, whose place it
+takes at the end: an older recording stays until then, a crash leaves `a.partial.session`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import base64
 import hashlib
 import json
 import logging
+import os
 import queue
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
@@ -37,6 +39,7 @@ from streamgen.engine.recovery import own_starter
 from streamgen.engine.session import Session
 from streamgen.engine.start import Opening, VideoStarter
 from streamgen.errors import SinkError
+from streamgen.media.partial_file import created_beside
 from streamgen.scheduling.plan import Pass
 from streamgen.serving.build import Pipeline, settings_of
 from streamgen.types import Clip
@@ -66,9 +69,12 @@ class SessionRecorder:
         self._lines: queue.Queue[object | None] = queue.Queue(MAX_WAITING_LINES)
         self._running: dict[str, object] | None = None  # passes whose clips are still to come
         self._failure: OSError | None = None
-        self._is_closed = False
+        self._is_closed = self._has_opened = False
+        self._place = Path(os.path.realpath(path))
+        if self._place.exists() and not self._place.is_file():
+            raise SinkError(f"{path}: is not a file; choose another place for the recording")
         try:
-            self._file = path.open("w", encoding="utf-8")
+            self._partial, self._file = created_beside(self._place)
         except OSError as error:
             raise SinkError(
                 f"{path}: cannot be written ({error.strerror}); choose another place"
@@ -89,6 +95,7 @@ class SessionRecorder:
         loras: Mapping[str, float],
     ) -> None:
         """A session has begun, and nothing of it has run yet."""
+        self._has_opened = True
         self._put(
             {
                 "open": {
@@ -154,16 +161,28 @@ class SessionRecorder:
         self._enqueue({"clip": clip})  # before the passes that it came for
 
     def close(self) -> None:
-        """Write what waits. Raises SinkError if not all could be written; twice does no harm."""
+        """Write what waits, and take the named place; twice does no harm.
+
+        Raises SinkError if not all could be written; what was is in the file beside it then.
+        """
         if self._is_closed:
             return
         self._is_closed = True
         self._flush()
         self._lines.put(None)
         self._writer.join()
+        if not self._has_opened:
+            self._partial.unlink(missing_ok=True)
+            return
+        if self._failure is None:
+            try:
+                os.replace(self._partial, self._place)
+            except OSError as error:
+                self._failure = error
         if self._failure is not None:
             raise SinkError(
-                f"{self._path}: recording stopped ({self._failure.strerror}); make room for it"
+                f"{self._path}: recording stopped ({self._failure.strerror}); what there is of it "
+                f"is in {self._partial.name}; make room for it"
             ) from self._failure
 
     def _flush(self) -> None:
@@ -185,11 +204,17 @@ class SessionRecorder:
                 if self._failure is not None:
                     continue
                 try:
-                    self._file.write(json.dumps(line, default=_pack) + "\n")
-                    self._file.flush()
+                    _write_whole(self._file, (json.dumps(line, default=_pack) + "\n").encode())
                 except OSError as error:
                     logger.warning("%s: recording stops: %s", self._path, error.strerror)
                     self._failure = error
+
+
+def _write_whole(file: BinaryIO, data: bytes) -> None:
+    """Unbuffered files may take less than they are given."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 class Packed:

@@ -13,14 +13,13 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Generator
-from itertools import count
 from pathlib import Path
-from typing import BinaryIO
 
 from av.error import FFmpegError
 
 from streamgen.errors import ConfigError, SinkError
 from streamgen.media import pixels as picture
+from streamgen.media.partial_file import created_beside, partial_of
 from streamgen.media.sink import writing_failed
 from streamgen.media.sinks.encoding import ENCODINGS, Encoder, Encoding
 from streamgen.types import Frame, PictureSize
@@ -55,7 +54,10 @@ class VideoFileSink:
         self._last_index = -1
         self._has_ended = False
         self._place = check_place(target)
-        self._partial, self._file = _created_beside(self._place, target)
+        try:
+            self._partial, self._file = created_beside(self._place)
+        except OSError as error:
+            raise writing_failed(error, target) from error
         self._undo = contextlib.ExitStack()  # what takes the partial file away again
         self._undo.callback(_quietly, self._partial.unlink)
         self._undo.callback(_quietly, self._file.close)
@@ -147,7 +149,7 @@ def check_place(target: Path) -> Path:
             raise SinkError(f"{target} is a device or a pipe, not a file; choose another -o")
         check_folder(place.parent, target)
         with contextlib.suppress(FileNotFoundError):
-            _partial_of(place, 1).lstat()
+            partial_of(place, 1).lstat()
     except OSError as error:  # a name that is too long
         raise writing_failed(error, target) from error
     return place
@@ -162,21 +164,3 @@ def check_folder(folder: Path, target: Path) -> None:
     disk = shutil.disk_usage(folder)
     if disk.total > 0 and disk.free < LEAST_FREE_BYTES:  # some file systems tell no sizes at all
         raise writing_failed(OSError(errno.ENOSPC, ""), target)
-
-
-def _partial_of(place: Path, number: int) -> Path:
-    ordinal = "" if number == 1 else f"-{number}"
-    return place.with_name(f"{place.stem}.partial{ordinal}{place.suffix}")
-
-
-def _created_beside(place: Path, target: Path) -> tuple[Path, BinaryIO]:
-    """A new, empty file next to `place`; what other runs left there is not touched."""
-    for number in count(1):
-        partial = _partial_of(place, number)
-        try:
-            return partial, partial.open("xb", buffering=0)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise writing_failed(error, target) from error
-    raise AssertionError("count() has no end")

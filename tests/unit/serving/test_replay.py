@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from streamgen.clock import SimulatedClock
 from streamgen.errors import CheckpointError, ConfigError, SinkError
 from streamgen.media.sources.synthetic import SyntheticSource
 from streamgen.scheduling.service import ServiceLevel
+from streamgen.serving.recording import SessionRecorder
 from streamgen.serving.replay import Replay
 from streamgen.types import Frame, PictureSize
 from streamgen_apps.cli import main
@@ -184,6 +186,25 @@ def test_a_recording_that_cannot_be_written_is_refused_at_once(host: Host, tmp_p
     with pytest.raises(SinkError, match="cannot be written"):
         Stream(host, prompt=BALL, record=tmp_path / "none" / "a.session")
     assert host.pipeline.engine.sessions == ()
+
+
+def test_an_older_recording_stays_until_the_new_one_is_whole(host: Host, tmp_path: Path) -> None:
+    """Nothing is lost: not while it runs, and not when nothing could begin."""
+    path, partial = tmp_path / "a.session", tmp_path / "a.partial.session"
+    watched(Stream(host, prompt=BALL, max_frames=8, record=path), acts={})
+    old = path.read_bytes()
+    with Stream(host, prompt=STAR, max_frames=16, record=path) as stream:
+        assert len([next(stream) for _ in range(8)]) == 8
+        assert path.read_bytes() == old
+        assert partial.exists()
+    assert path.read_bytes() != old
+    assert not partial.exists()
+    with Replay(path) as replay:
+        assert len(list(replay)) == 8
+    newest = path.read_bytes()
+    SessionRecorder(path, host.pipeline).close()
+    assert path.read_bytes() == newest
+    assert os.listdir(tmp_path) == ["a.session"]
 
 
 def test_the_command_records_and_compares(

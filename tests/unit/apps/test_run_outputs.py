@@ -21,7 +21,7 @@ from streamgen_apps.console import Console
 
 SMALL = ("--set", "picture.height=64", "--set", "picture.width=64", "--set", "model.num_threads=1")
 
-Usage = namedtuple("Usage", "free")
+Usage = namedtuple("Usage", "total free")
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +109,8 @@ def test_a_folder_that_is_not_ones_own_is_told_before_the_model_loads(
 def test_a_full_disk_is_told_before_the_model_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("streamgen.media.sinks.video_file.shutil.disk_usage", lambda _: Usage(0))
+    usage = Usage(total=2**40, free=0)
+    monkeypatch.setattr("streamgen.media.sinks.video_file.shutil.disk_usage", lambda _: usage)
     told = "disk is full: kept.mp4; free space or choose another -o"
     assert_refused("kept.mp4", told, tmp_path, monkeypatch, capsys)
 

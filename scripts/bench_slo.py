@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--overhead", action="store_true", help="measure this only, and print it")
     options = parser.parse_args()
     if options.overhead:
-        print(json.dumps([overhead("tiny-cpu", 64), overhead("h100-1.3b", 16)]))
+        print(json.dumps([overhead("tiny-cpu", 64), overhead("h100-1.3b-tiny-codec", 16)]))
         return 0
     result = {
         "machine": f"{platform.processor() or platform.machine()}, Python {sys.version.split()[0]}",
@@ -74,7 +74,7 @@ def main() -> int:
         "slowdown_by_half": slowdown(),
         "constant_load": steadiness(options.seconds),
         "admitted_of_what_is_possible": admitted(),
-        "overhead": [overhead("tiny-cpu", 64), overhead("h100-1.3b", 16)],
+        "overhead": [overhead("tiny-cpu", 64), overhead("h100-1.3b-tiny-codec", 16)],
         "an_hour_of_8_sessions": hour(),
         "a_day_of_a_million": day(),
     }
@@ -323,7 +323,7 @@ def hour() -> dict[str, object]:
 
 def day() -> dict[str, object]:
     began_s, busy_s = time.perf_counter(), time.process_time()
-    workload = Workload(hardware="h200-14b", gpus=2000, sessions=1, stay_s=180.0)
+    workload = Workload(hardware="h200-14b-tiny-codec", gpus=2000, sessions=1, stay_s=180.0)
     outcome = simulate_day(workload, num_sessions=1_000_000)
     return {
         "engines": outcome.num_engines,
@@ -342,7 +342,9 @@ def curves(seconds: float) -> str:
         (count, [simulate(replace(workload, sessions=count), scheme) for scheme in SCHEMES])
         for count in range(1, 13)
     ]
-    return draw(sweep, title="h100-1.3b (computed), sessions at 16 pictures/s, 0.6 s promised")
+    return draw(
+        sweep, title="h100-1.3b-tiny-codec (computed), sessions at 16 pictures/s, 0.6 s promised"
+    )
 
 
 def _commit() -> str:

@@ -8,7 +8,7 @@ import re
 from streamgen.errors import ConfigError
 from streamgen.serving.planning import PlanOptions
 
-DEFAULT_HARDWARE = "h100-1.3b-full-vae"
+DEFAULT_HARDWARE = "h100-1.3b"
 
 PLAN_ONLY = (
     "hardware", "link", "speeds", "memory", "size", "fps", "latency", "steps", "reads", "lag",

@@ -9,9 +9,9 @@ from streamgen.errors import ConfigError
 
 EXAMPLES = """\
 examples:
-  streamgen simulate --hardware h100-1.3b --sessions 8
+  streamgen simulate --hardware h100-1.3b-tiny-codec --sessions 8
   streamgen simulate evening.toml --curves evening.svg --most 16
-  streamgen simulate --hardware h200-14b --gpus 2000 --day 1000000 --stay 180
+  streamgen simulate --hardware h200-14b-tiny-codec --gpus 2000 --day 1000000 --stay 180
 """
 
 

@@ -29,7 +29,7 @@ def gallery(seconds: float, *, seed: int = 0) -> dict[str, Workload]:
         "tiny model on a CPU": workload(
             hardware="tiny-cpu", sessions=6, latency_s=0.8, min_steps=2
         ),
-        "a large model": workload(hardware="h200-14b", sessions=2, fps=(8.0,)),
+        "a large model": workload(hardware="h200-14b-tiny-codec", sessions=2, fps=(8.0,)),
         "two engines": workload(sessions=10, gpus=2),
         "noisy costs": workload(sessions=4, noise=0.1),
     }

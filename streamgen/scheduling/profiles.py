@@ -2,15 +2,10 @@
 
 Computed ones: a forward of one chunk of Wan 2.1 at 480x832 with a window of six latent frames takes
 6.7 TFLOP at 1.3B and 49.9 TFLOP at 14B; half of 989 TFLOP/s dense bf16 is assumed for H100 and H200
-alike (they differ in memory, not in arithmetic), 2 ms of launches a forward, and a full codec that
-takes 30 % of what one step of the 1.3B model takes beside it (StreamDiffusionV2, arXiv:2511.07399,
-reports that share), half for each direction; a tiny codec a tenth of that (TAEHV).
-
-That share makes the codec far cheaper than rates that were published: MotionStream
-(arXiv:2511.01266) goes from 16.85 to 29.5 pictures a second on an H100 at 480p by decoding with a
-tiny codec, so the full one takes 25.4 ms a picture more to decode. The `-full-vae` profiles take
-this number, and half of it to encode, which is assumed. They are what a plan for several GPUs is to
-be held against: StreamDiffusionV2 publishes the same rate for 1.3B and 14B on four of them.
+alike (they differ in memory, not in arithmetic), and 2 ms of launches a forward. What their codec
+costs says `codec_costs`: the full Wan VAE, as presets have it, or in `-tiny-codec` profiles TAEHV.
+Simulations and plans for several GPUs read the same numbers; a test holds those plans to the rates
+that StreamDiffusionV2 (arXiv:2511.07399) publishes for 1.3B and 14B on four H100.
 """
 
 from __future__ import annotations
@@ -18,14 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from streamgen.errors import ConfigError
+from streamgen.scheduling.codec_costs import TAEHV, TINY_SHARE, WAN_VAE, CodecCosts
 from streamgen.scheduling.latency import Costs, LatencyFit
 
 H100_FLOPS = 0.5 * 989e12
 LAUNCH_S = 0.002
-CODEC_S_A_PICTURE = 0.3 / 0.7 * 2 * 6.7e12 / H100_FLOPS / 4 / 2
-TINY_CODEC = 0.1
-PUBLISHED_DECODE_S = 1 / 16.85 - 1 / 29.5
-ENCODE_SHARE = 0.5  # of the seconds of decoding, assumed
+FORWARD_TFLOP = {"1.3b": 6.7, "14b": 49.9}
+GPU_GB = {"h100": 80.0, "h200": 141.0}
+RESERVED_GB = {"1.3b": 16.0, "14b": 40.0}  # of weights, codec and work, before any cache row
 ROW_GB = {"1.3b": 9360 * 30 * 1536 * 4 / 1e9, "14b": 9360 * 40 * 5120 * 4 / 1e9}
 
 
@@ -86,46 +81,26 @@ WAN_MODELS = {  # blocks, width, parameters: Wan-Video/Wan2.1, wan/configs; bf16
 }
 
 
-def _wan(
-    name: str,
-    size: str,
-    tflop: float,
-    memory_gb: float,
-    weights_gb: float,
-    *,
-    encode_s: float = CODEC_S_A_PICTURE,
-    decode_s: float = CODEC_S_A_PICTURE,
-) -> HardwareProfile:
-    encode, decode = LatencyFit(0.001, encode_s), LatencyFit(0.001, decode_s)
+def _wan(gpu: str, size: str, codec: CodecCosts) -> HardwareProfile:
+    is_tiny = codec is TAEHV
+    model, memory_gb = WAN_MODELS[size], GPU_GB[gpu]
     return HardwareProfile(
-        name=name,
-        origin="computed",
+        name=f"{gpu}-{size}{'-tiny-codec' if is_tiny else ''}",
+        origin=f"computed: arithmetic of the model, published seconds of the {codec.name}",
         costs=Costs(
-            LatencyFit(LAUNCH_S, tflop * 1e12 / H100_FLOPS),
-            encode,
-            decode,
-            tiny_codec=TINY_CODEC,
+            LatencyFit(LAUNCH_S, FORWARD_TFLOP[size] * 1e12 / H100_FLOPS),
+            codec.encode,
+            codec.decode,
+            tiny_codec=1.0 if is_tiny else TINY_SHARE,
         ),
-        cache_rows=int((memory_gb - weights_gb) / ROW_GB[size]),
+        cache_rows=int((memory_gb - RESERVED_GB[size]) / model.row_gb),
         clip_frames=4,
         steps=2,
-        has_tiny_codec=True,
+        has_tiny_codec=not is_tiny,
         smallest_picture=0.5,
         memory_gb=memory_gb,
         picture=(480, 832),
-        model=WAN_MODELS[size],
-    )
-
-
-def _wan_full_vae(size: str, tflop: float, weights_gb: float) -> HardwareProfile:
-    return _wan(
-        f"h100-{size}-full-vae",
-        size,
-        tflop,
-        80,
-        weights_gb,
-        encode_s=ENCODE_SHARE * PUBLISHED_DECODE_S,
-        decode_s=PUBLISHED_DECODE_S,
+        model=model,
     )
 
 
@@ -181,12 +156,12 @@ PROFILES = {
                 codec_gb=0.05,
             ),
         ),
-        _wan("h100-1.3b", "1.3b", 6.7, 80, 16),
-        _wan("h200-1.3b", "1.3b", 6.7, 141, 16),
-        _wan("h100-14b", "14b", 49.9, 80, 40),
-        _wan("h200-14b", "14b", 49.9, 141, 40),
-        _wan_full_vae("1.3b", 6.7, 16),
-        _wan_full_vae("14b", 49.9, 40),
+        *(
+            _wan(gpu, size, codec)
+            for codec in (WAN_VAE, TAEHV)
+            for gpu in GPU_GB
+            for size in WAN_MODELS
+        ),
     )
 }
 

@@ -2,7 +2,8 @@
 
 A workload file is TOML; every key may be left out but `sessions` or `arrivals_a_minute`:
 
-    hardware = "h100-1.3b"      gpus = 1            seconds = 120       seed = 0
+    hardware = "h100-1.3b-tiny-codec"               gpus = 1
+    seconds = 120               seed = 0
     sessions = 6                arrivals_a_minute = 0                   stay_s = 0     burst = 1
     fps = [16]                  latency_s = 0.6     first_frame_s = 2.0
     min_steps = 1               min_fps = 8         accepts_still = false
@@ -39,7 +40,7 @@ MAX_SESSIONS = 10_000
 class Workload:
     """One evening of sessions on one kind of hardware. Raises ConfigError for what cannot be."""
 
-    hardware: str = "h100-1.3b"
+    hardware: str = "h100-1.3b-tiny-codec"
     gpus: int = 1
     seconds: float = 120.0
     seed: int = 0

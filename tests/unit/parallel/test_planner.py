@@ -97,9 +97,7 @@ def test_what_keeps_the_level_comes_first_and_of_that_the_soonest() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("profile", "published_fps"), [("h100-1.3b-full-vae", 42.26), ("h100-14b-full-vae", 39.24)]
-)
+@pytest.mark.parametrize(("profile", "published_fps"), [("h100-1.3b", 42.26), ("h100-14b", 39.24)])
 def test_four_h100_are_expected_to_do_what_was_published(
     profile: str, published_fps: float
 ) -> None:
@@ -120,7 +118,7 @@ def test_a_larger_picture_costs_more_of_everything_but_weights() -> None:
 
 
 def test_a_table_ends_with_the_command_to_run() -> None:
-    lines = plan_lines(PlanOptions(4, "h100-14b-full-vae", steps=1))
+    lines = plan_lines(PlanOptions(4, "h100-14b", steps=1))
     assert lines[-1].endswith("--gpus 4 --split layers --codec ends")
     assert "computed" in lines[1]
 

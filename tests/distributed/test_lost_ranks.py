@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -187,9 +188,15 @@ def _tear(pid: int, *, is_control: bool, port: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     process, num_torn = os.pidfd_open(pid), 0
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        if not os.readlink(entry).startswith("socket:"):
+        try:
+            is_socket = os.readlink(entry).startswith("socket:")
+        except FileNotFoundError:
+            continue  # closed since we looked
+        if not is_socket:
             continue
         copied = libc.syscall(PIDFD_GETFD, process, int(entry.name), 0)
+        if copied < 0 and ctypes.get_errno() == errno.EBADF:
+            continue
         if copied < 0:
             pytest.skip("this machine lets no process look into another one's")
         with socket.socket(fileno=copied) as one:

@@ -34,7 +34,6 @@ from streamgen.cache.heads import HeadMeter
 from streamgen.cache.placement import CellsMoved, Edit, Placement, Positions, QuerySpan
 from streamgen.cache.recent import Recent
 from streamgen.cache.shape import CacheShape
-from streamgen.ops.modulation import rms_norm
 from streamgen.ops.operations import PLAIN, Operations
 from streamgen.ops.qkv import QKNorms
 from streamgen.ops.quantise import KVFormat
@@ -338,6 +337,7 @@ class CachedAttention:
     ) -> Tensor:
         if self._choose is not None:
             heads = (self._cells.num_heads, -1)
+            rms_norm = self._operations.rms_norm
             q_BLNE = rms_norm(q_BLD, norms.q_D, norms.eps).unflatten(-1, heads)
             k_BLNE = rms_norm(k_BLD, norms.k_D, norms.eps).unflatten(-1, heads)
             return self.attend(q_BLNE, k_BLNE, v_BLD.unflatten(-1, heads))

@@ -100,6 +100,7 @@ def _kernels() -> tuple[Operations, str]:
         attention=PLAIN.attention,
         norm_modulate=adaln.norm_modulate,
         gated_residual=adaln.gated_residual,
+        rms_norm=PLAIN.rms_norm,
         rotate=rope_kv_write.rotate,
         norm_rotate_write=rope_kv_write.norm_rotate_write,
         flow_step=flow_step.flow_step,

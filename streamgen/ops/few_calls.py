@@ -10,6 +10,7 @@ E head dim, P = E / 2 pairs.
 from __future__ import annotations
 
 import dataclasses
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -42,6 +43,19 @@ def gated_residual(x_BLD: Tensor, update_BLD: Tensor, gate_BFD: Tensor) -> Tenso
     return torch.addcmul(x_BFSD, update_BFSD, gate_BFD[:, :, None]).flatten(1, 2)
 
 
+def rms_norm(x_BLD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+    """The norm of a vector is one call, the square root of its mean square three."""
+    norm_BL1 = torch.linalg.vector_norm(x_BLD, dim=-1, keepdim=True)
+    share = 1 / x_BLD.shape[-1]
+    scale_BL1 = torch.addcmul(_scalar(eps), norm_BL1, norm_BL1, value=share).rsqrt_()
+    return torch.mul(x_BLD, scale_BL1).mul_(weight_D)
+
+
+@lru_cache(maxsize=8)
+def _scalar(value: float) -> Tensor:
+    return torch.tensor(value)
+
+
 def rotate(x_BLNE: Tensor, table: RopeTable) -> Tensor:
     """A pair of channels is a complex number, and its rotation one multiplication."""
     assert table.phase_BL1P is not None, "the table is not on a CPU"
@@ -58,11 +72,10 @@ def norm_rotate_write(
     ring: Ring,
     rotates_keys: bool,
 ) -> Tensor:
-    """Norms as one call each; what is stored is copied straight to its cell."""
+    """What is stored is copied straight to its cell."""
     heads = (ring.keys_RGSNE.shape[-2], ring.keys_RGSNE.shape[-1])
-    dim = (q_BLD.shape[-1],)
-    q_BLNE = functional.rms_norm(q_BLD, dim, norms.q_D, norms.eps).unflatten(-1, heads)
-    k_BLNE = functional.rms_norm(k_BLD, dim, norms.k_D, norms.eps).unflatten(-1, heads)
+    q_BLNE = rms_norm(q_BLD, norms.q_D, norms.eps).unflatten(-1, heads)
+    k_BLNE = rms_norm(k_BLD, norms.k_D, norms.eps).unflatten(-1, heads)
     if rotates_keys:
         k_BLNE = rotate(k_BLNE, table)
     frames = ring.cells_BF.shape[1]
@@ -77,6 +90,7 @@ FEW_CALLS = dataclasses.replace(
     name="few calls",
     norm_modulate=norm_modulate,
     gated_residual=gated_residual,
+    rms_norm=rms_norm,
     rotate=rotate,
     norm_rotate_write=norm_rotate_write,
 )

@@ -34,6 +34,7 @@ class Operations:
     attention: Attention
     norm_modulate: Callable[[Tensor, Tensor, Tensor, float], Tensor]
     gated_residual: Callable[[Tensor, Tensor, Tensor], Tensor]
+    rms_norm: Callable[[Tensor, Tensor, float], Tensor]
     rotate: Callable[[Tensor, RopeTable], Tensor]
     norm_rotate_write: Callable[[Tensor, Tensor, Tensor, QKNorms, RopeTable, Ring, bool], Tensor]
     flow_step: FlowStep | None
@@ -50,6 +51,7 @@ PLAIN = Operations(
     attention=attention,
     norm_modulate=modulation.norm_modulate,
     gated_residual=modulation.gated_residual,
+    rms_norm=modulation.rms_norm,
     rotate=rope.rotate,
     norm_rotate_write=qkv.norm_rotate_write,
     flow_step=None,

@@ -70,9 +70,9 @@ class Conditioning:
     """Its projection: shift, scale, gate of self-attention, then of the FFN."""
     text: TextByBlock
     """By a block's number in the whole model; a stage has those of its own blocks."""
-    parts: Mapping[int, tuple[Tensor, ...]] = field(default_factory=dict[int, tuple[Tensor, ...]])
-    """What blocks make of the modulation, by their numbers. Made with the rest, and so before any
-    forward: one that is recorded reads it, and a replay at another timestep reads another's."""
+    parts: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
+    """What blocks make of the modulation, by their numbers, BF6D. Made with the rest, and so before
+    any forward: one that is recorded reads it, and a replay at another timestep another's."""
 
 
 class LayerKV(Protocol):

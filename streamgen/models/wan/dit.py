@@ -99,22 +99,22 @@ class Block(nn.Module):
         )
         self.modulation = nn.Parameter(torch.randn(1, 6, config.dim) / config.dim**0.5)
 
-    def parts(self, modulation_BF6D: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Shift, scale, gate of self-attention, then of the FFN: [B, F, D] each."""
-        return (self.modulation[:, None] + modulation_BF6D).to(dtype).unbind(2)
+    def parts(self, modulation_BF6D: Tensor, dtype: torch.dtype) -> Tensor:
+        """Shift, scale, gate of self-attention, then of the FFN: [B, F, 6, D]."""
+        return (self.modulation[:, None] + modulation_BF6D).to(dtype)
 
-    def forward(
-        self, x_BLD: Tensor, parts: tuple[Tensor, ...], text: TextKV, kv: LayerKV
-    ) -> Tensor:
+    def forward(self, x_BLD: Tensor, parts_BF6D: Tensor, text: TextKV, kv: LayerKV) -> Tensor:
         operations = self.operations
-        attn_shift, attn_scale, attn_gate, ffn_shift, ffn_scale, ffn_gate = parts
+        attn_shift, attn_scale, attn_gate, ffn_shift, ffn_scale, ffn_gate = parts_BF6D.unbind(2)
         attended = operations.norm_modulate(x_BLD, attn_shift, attn_scale, self.eps)
         y_BLNE = self._attend(attended, kv)
         x_BLD = operations.gated_residual(x_BLD, self.self_attn.o(y_BLNE.flatten(2)), attn_gate)
-        q_BLNE = self.cross_attn.query(self.norm3(x_BLD))
+        cross = self.cross_attn
+        q_BLD = operations.rms_norm(cross.q(self.norm3(x_BLD)), cross.norm_q.weight, self.eps)
+        q_BLNE = cross.heads(q_BLD)
         q_BLNE = q_BLNE.reshape(text.k_BMNE.shape[0], -1, *q_BLNE.shape[2:])
         y_BLNE = operations.attention(q_BLNE, text.k_BMNE, text.v_BMNE)
-        x_BLD = x_BLD + self.cross_attn.o(y_BLNE.reshape(x_BLD.shape))
+        x_BLD = x_BLD + cross.o(y_BLNE.reshape(x_BLD.shape))
         y_BLD = self.ffn(operations.norm_modulate(x_BLD, ffn_shift, ffn_scale, self.eps))
         return operations.gated_residual(x_BLD, y_BLD, ffn_gate)
 

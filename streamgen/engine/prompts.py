@@ -27,6 +27,7 @@ class PromptBank:
         self._blocks = blocks
         self._features: dict[PromptId, Tensor] = {}
         self._prompts: dict[PromptId, tuple[TextKV, ...]] = {}
+        self._last: tuple[tuple[PromptId, ...], Mapping[int, TextKV]] | None = None
 
     def __len__(self) -> int:
         return len(self._prompts)
@@ -43,9 +44,11 @@ class PromptBank:
         self._prompts[prompt] = tuple(
             self._model.text_kv(index, embedded_1MD) for index in self._blocks
         )
+        self._last = None
 
     def drop(self, prompt: PromptId) -> None:
         del self._prompts[prompt], self._features[prompt]
+        self._last = None
 
     def refresh(self) -> None:
         """Compute all keys and values anew, for the weights have changed."""
@@ -53,7 +56,16 @@ class PromptBank:
             self.add(prompt, text_MD)
 
     def gather(self, prompts: Sequence[PromptId]) -> Mapping[int, TextKV]:
-        """Keys and values for the rows of a batch, by block; a view where all rows share one."""
+        """Keys and values for the rows of a batch, by block; a view where all rows share one.
+
+        The same object as last time where the prompts are those of last time."""
+        asked = tuple(prompts)
+        if self._last is None or self._last[0] != asked:
+            self._last = None  # let go of it before there is another one
+            self._last = asked, self._gathered(asked)
+        return self._last[1]
+
+    def _gathered(self, prompts: Sequence[PromptId]) -> Mapping[int, TextKV]:
         if len(set(prompts)) == 1:
             shared, rows = self._prompts[prompts[0]], len(prompts)
             gathered = [

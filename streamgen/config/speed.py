@@ -19,7 +19,8 @@ class SpeedConfig:
     compile: bool = False  # inductor compiles blocks and decoder at the first ticks; kept on disk
     codec: CodecChoice = "auto"  # auto: with compile, TensorRT where it is installed, else inductor
     overlap: Literal["auto", "off"] = "auto"  # auto: codec and copies on CUDA streams of their own
-    graphs: Literal["auto", "off"] = "auto"  # auto: CUDA graphs on a GPU, none on a CPU
+    graphs: Literal["auto", "off"] = "auto"  # auto: CUDA graphs on a GPU, lists of calls
+    #                                          for the tiny model on a CPU: forwards that come again
     attention: Literal["auto", "torch"] = "auto"  # auto: on a GPU, the fastest that is installed
     linears: Literal["full", "fp8", "int8"] = "full"  # fp8: weights and activations; int8: weights
     clean_share: float = 1.0  # of the blocks, run by the pass that writes the clean cache, 0 to 1;

@@ -55,6 +55,7 @@ from streamgen.serving.speed import (
     settle_model,
     settle_operations,
     settle_runner,
+    settle_weights,
 )
 from streamgen.serving.stages import Elsewhere, StagePlan, copied_to, make_cache
 from streamgen.serving.threads import settle_threads
@@ -202,7 +203,12 @@ def _check_memory(config: StreamConfig, backend: Backend) -> None:
 def _tries_threads(config: StreamConfig, backend: Backend) -> bool:
     """Large models wait for no barrier, and compiled code has its number of threads inside."""
     is_open = config.model.num_threads == 0 and not config.speed.compile
-    return is_open and backend.device.type == "cpu" and config.wan is None
+    return is_open and backend.device.type == "cpu" and _is_small(config)
+
+
+def _is_small(config: StreamConfig) -> bool:
+    """Whether a CPU is busy between a forward's operations rather than in them."""
+    return config.wan is None
 
 
 def _local_executor(
@@ -222,6 +228,9 @@ def _local_executor(
     settle_model(
         bundle, backend.device, linears=speed.linears, compiles=speed.compile, codec=speed.codec
     )
+    is_small = _is_small(config) and not speed.compile
+    if is_small and speed.linears == "full":
+        settle_weights(bundle.dit, backend)
     records = speed.graphs == "auto" and recipe.cache.sink_threshold is None  # these count calls
     backend = replace(
         backend,
@@ -238,7 +247,7 @@ def _local_executor(
         cache,
         device=backend.device,
         loras=bundle.loras,
-        runner=settle_runner(backend, records=records),
+        runner=settle_runner(backend, records=records, is_small=is_small),
         residuals=make_residuals(recipe, facts, backend, grid, num_rows),
     )
     slots = DenoiseSlots(facts, noise, backend.operations.flow_step)

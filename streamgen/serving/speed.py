@@ -16,16 +16,19 @@ from streamgen.engine.compile import CudaRecorder, compile_blocks, compile_codec
 from streamgen.engine.cuda_lanes import CudaInOrder, CudaLanes
 from streamgen.engine.effort import ALL_BLOCKS, Savings
 from streamgen.engine.forward import AsWritten, ForwardRunner, Replayed
+from streamgen.engine.host_recorder import HostRecorder
 from streamgen.engine.lanes import InOrder, Lanes
 from streamgen.engine.recipe import Recipe
 from streamgen.errors import ConfigError
-from streamgen.models.base import DiTFacts
+from streamgen.models.base import CausalDiT, DiTFacts
 from streamgen.models.bundle import ModelBundle
 from streamgen.models.heads import order_heads, read_heads
+from streamgen.models.linear_layout import lay_out_for_few_rows
 from streamgen.models.quantised import Linears, quantise_linears
 from streamgen.models.tiny.header import PACKAGE_HEADS
 from streamgen.ops.attention_backends import AttentionShape, try_attentions
 from streamgen.ops.backend import Backend, check_fp8
+from streamgen.ops.few_calls import FEW_CALLS
 from streamgen.ops.operations import Operations
 from streamgen.ops.rope import TokenGrid
 
@@ -163,9 +166,18 @@ def settle_lanes(backend: Backend, clock: Clock, *, overlaps: bool) -> Lanes:
     return lanes
 
 
-def settle_runner(backend: Backend, *, records: bool) -> ForwardRunner:
-    """CUDA graphs on a GPU, if `records`."""
-    if not records or backend.device.type != "cuda":
+def settle_runner(backend: Backend, *, records: bool, is_small: bool) -> ForwardRunner:
+    """CUDA graphs on a GPU and lists of calls for a small model on a CPU, if `records`."""
+    if not records or not (backend.device.type == "cuda" or is_small):
         return AsWritten()
-    logger.info("graphs: CUDA graphs of forwards that come again")
-    return Replayed(CudaRecorder())
+    on_cpu = backend.device.type == "cpu"
+    told = "lists of calls" if on_cpu else "CUDA graphs"
+    logger.info("graphs: %s for forwards that come again", told)
+    return Replayed(HostRecorder() if on_cpu else CudaRecorder())
+
+
+def settle_weights(dit: CausalDiT, backend: Backend) -> None:
+    """Lay a small model's weights out as products of few rows like them, where operations are in
+    few calls: in float32 on a CPU."""
+    if backend.operations.name == FEW_CALLS.name:
+        logger.info("weights: %d linears laid out for few rows", lay_out_for_few_rows(dit))

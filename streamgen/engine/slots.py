@@ -88,7 +88,7 @@ class DenoiseSlots:
         """
         if rows[0].recalls:
             return {}  # a prelude is over when the cache has been written
-        if self._facts.prediction is Prediction.CHANGE:
+        if self._facts.prediction is Prediction.CHANGE and self._have_conditions(rows):
             predicted_BFCHW = predicted_BFCHW + self._conditions(rows, predicted_BFCHW)
         finished: dict[SlotKey, Tensor] = {}
         for chunks, predicted in _by_chunk(rows, predicted_BFCHW):
@@ -150,6 +150,9 @@ class DenoiseSlots:
             )
         for frame in frames.keys() - set(row.remembers):
             del frames[frame]
+
+    def _have_conditions(self, rows: Sequence[Row]) -> bool:
+        return any(self._condition(part) is not None for row in rows for part in row.parts)
 
     def _conditions(self, rows: Sequence[Row], like_BFCHW: Tensor) -> Tensor:
         """Condition latents of every row, zeros where there are none."""

@@ -85,6 +85,12 @@ def norm_rotate_write(
     return rotate(q_BLNE, table)
 
 
+def to_bytes(pixels_TCHW: Tensor) -> Tensor:
+    """In one piece of memory until they are bytes."""
+    scaled_TCHW = torch.add(pixels_TCHW, 1).mul_(127.5).round_().clamp_(0, 255)
+    return scaled_TCHW.permute(0, 2, 3, 1).to(torch.uint8, memory_format=torch.contiguous_format)
+
+
 FEW_CALLS = dataclasses.replace(
     PLAIN,
     name="few calls",
@@ -93,5 +99,6 @@ FEW_CALLS = dataclasses.replace(
     rms_norm=rms_norm,
     rotate=rotate,
     norm_rotate_write=norm_rotate_write,
+    to_bytes=to_bytes,
 )
 """For float32 on a CPU."""

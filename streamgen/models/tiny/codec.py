@@ -79,7 +79,7 @@ class TinyCodec(nn.Module):
             first_CHW = self._denormalise(state.previous_CHW)
         previous_FCHW = torch.cat([first_CHW[None], encoded_FCHW[:-1]])
         pixels_TCHW = self.decoder(encoded_FCHW, previous_FCHW)
-        return pixels_TCHW.clamp(-1, 1), CodecState(previous_CHW=latents_FCHW[-1])
+        return pixels_TCHW.clamp_(-1, 1), CodecState(previous_CHW=latents_FCHW[-1])
 
     def encode_clips(self, pixels_BTCHW: Tensor) -> Tensor:
         """Latents [B, F, C, H, W] of whole clips, for training: `encode` of each clip."""
@@ -147,7 +147,7 @@ class Decoder(nn.Module):
         hidden_GDHW = self.middle(functional.pixel_shuffle(self.up_1(hidden_GDHW), 2))
         hidden_GDHW = self.fine(functional.pixel_shuffle(self.up_2(hidden_GDHW), 2))
         detail_TCHW = unfold_pixels(self.out(functional.silu(hidden_GDHW)), side=PATCH)
-        return unfold_pixels(self.transform(encoded_GCHW), side=CELL) + detail_TCHW
+        return unfold_pixels(self.transform(encoded_GCHW), side=CELL).add_(detail_TCHW)
 
 
 class ResidualBlock(nn.Module):

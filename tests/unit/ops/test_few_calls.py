@@ -29,6 +29,16 @@ def test_modulation_in_few_calls_is_its_definition(rows: int, frames: int) -> No
     assert_close(FEW_CALLS.gated_residual(x, update, shift), PLAIN.gated_residual(x, update, shift))
 
 
+def test_bytes_in_few_calls_are_their_definition() -> None:
+    """Exactly: whites, blacks, what is beyond them, and halves between two bytes."""
+    pixels = torch.cat([torch.randn(1, 3, 4, 6), (torch.arange(72.0) / 127.5 - 1).view(1, 3, 4, 6)])
+    before = pixels.clone()
+    found = FEW_CALLS.to_bytes(pixels)
+    assert torch.equal(found, PLAIN.to_bytes(pixels))
+    assert found.is_contiguous()
+    assert torch.equal(pixels, before)
+
+
 @pytest.mark.parametrize("positions", list(Positions))
 def test_streams_in_few_calls_are_those_of_the_definitions(positions: Positions) -> None:
     """Two sessions at different lengths, windows that roll: norms, rotation and writes, all in."""

@@ -17,6 +17,7 @@ from streamgen.serving.bench.measure import Case, Effort, Facts, Runner
 
 PLAIN = "plain"  # as another case: the definitions in plain torch, nothing chosen, nothing compiled
 PLAIN_ENVIRONMENT = {"STREAMGEN_KERNELS": "off"}
+AS_WRITTEN = ("speed.graphs=off", "speed.overlap=off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def _machine(found: Facts) -> dict[str, Json]:
 
 def _other(options: BenchOptions, text: str) -> Case:
     if text == PLAIN:
-        return Case(PLAIN, options.preset, options.overrides, PLAIN_ENVIRONMENT)
+        return Case(PLAIN, options.preset, (*options.overrides, *AS_WRITTEN), PLAIN_ENVIRONMENT)
     settings = tuple(part.strip() for part in text.split(",") if part.strip())
     if not settings or not all("=" in setting for setting in settings):
         raise ConfigError(

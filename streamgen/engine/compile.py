@@ -32,7 +32,10 @@ class CudaRecorder:
         self._pool: Any = None
 
     def record(self, function: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """Capture; the function has no effect that is lost or harmful when it is called again."""
+        """Capture; the function has no effect that is lost or harmful when it is called again.
+
+        Another thread may use the GPU meanwhile: one that encodes a prompt.
+        """
         cuda_stream = torch.cuda.Stream()
         cuda_stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(cuda_stream):
@@ -40,7 +43,7 @@ class CudaRecorder:
                 function()
         torch.cuda.current_stream().wait_stream(cuda_stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             result = function()
         self._pool = graph.pool()
         return graph.replay, result

@@ -153,6 +153,11 @@ class VideoCodec(Protocol[State]):
 class TextEncoder(Protocol):
     """Turns a prompt into features [M, text_dim] with M <= text_len."""
 
+    @property
+    def takes_long(self) -> bool:
+        """Whether encoding a prompt would be felt as a pause: it is then done on another thread."""
+        ...
+
     def encode(self, prompt: str) -> Tensor: ...
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:

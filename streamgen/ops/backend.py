@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import resource
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from streamgen.errors import ConfigError
 from streamgen.ops.operations import PLAIN, Operations
@@ -166,6 +168,19 @@ def _fast_dtype(device: torch.device) -> torch.dtype:
 def use_threads(count: int) -> None:
     """Let whatever this thread runs on the CPU take so many threads."""
     torch.set_num_threads(count)
+
+
+def computed_aside(compute: Callable[[], Tensor], device: torch.device) -> Tensor:
+    """A tensor whose making runs beside what else a GPU does; it is done when this returns."""
+    if device.type != "cuda":
+        return compute()
+    current, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    aside.wait_stream(current)
+    with torch.cuda.stream(aside):
+        result = compute()
+    aside.synchronize()
+    result.record_stream(current)
+    return result
 
 
 def num_cores() -> int:

@@ -20,123 +20,25 @@ from typing import TypeVar
 
 from streamgen.clock import Clock
 from streamgen.errors import ConfigError, StreamGenError
-from streamgen.media.frame_queue import LiveFrameQueue
-from streamgen.media.pixels import size_of
 from streamgen.metrics.export import prometheus_text
 from streamgen.metrics.json_value import Json
 from streamgen.serving.calls import Calls
-from streamgen.serving.host import Host, OpenSession
+from streamgen.serving.host import Host
 from streamgen.serving.live_facts import Granted, PresetFacts, Wishes, facts_of
-from streamgen.serving.live_input import LiveInput
+from streamgen.serving.live_stream import LiveStream
 from streamgen.serving.prompts import check_prompt
 from streamgen.serving.ranges import check_seed
 from streamgen.serving.service import predicted_sessions
 from streamgen.serving.snapshot import Snapshot, restore, take_snapshot
+from streamgen.serving.word_worker import WordWorker
 from streamgen.types import Frame
 
 logger = logging.getLogger(__name__)
 
-SPARE_FRAMES = 2  # of input that may wait beside a clip: a tick may last longer than a frame
-OUTPUT_CLIPS = 2  # finished clips that wait for whoever shows them; then the oldest are dropped
 STOP_TIMEOUT_S = 30.0  # a tick of a large model may take long
 STOPPED = "the engine has stopped; restart it"
 
 T = TypeVar("T")
-
-
-class LiveStream:
-    """One live stream; made by LiveHost.open. Every method may be called from any thread.
-
-    `output` has frames of the stream's size with the `pts_s` and `captured_s` of the input frame
-    that each was drawn from (without an input: place in the stream, and when it was decoded). It is
-    closed at the stream's end, with the error if there was one.
-    """
-
-    def __init__(self, host: LiveHost, wishes: Wishes, *, facts: PresetFacts, clip: int) -> None:
-        self._host = host
-        self.facts = facts
-        self.wishes = wishes
-        self.input = LiveInput(clip + SPARE_FRAMES) if facts.takes_video else None
-        self.output = LiveFrameQueue(OUTPUT_CLIPS * clip)
-        self.opened: OpenSession | None = None  # the host's thread alone looks at it
-        self.num_paused = 0  # frames that came while nobody wanted any
-        self._is_paused = False
-        self._is_closed = False
-        self.is_leaving = False
-
-    def show(self, frame: Frame) -> bool:
-        """Give the stream a picture of its size; False once it is closed. Never waits."""
-        if self.input is None:
-            raise ValueError("this stream is made from text and takes no pictures")
-        if size_of(frame.pixels) != self.facts.size:
-            raise ValueError(f"a picture of {size_of(frame.pixels)}, not of {self.facts.size}")
-        if self._is_paused:
-            self.num_paused += 1
-            return not self._is_closed
-        return self.input.put(frame)
-
-    @property
-    def is_paused(self) -> bool:
-        return self._is_paused
-
-    @property
-    def is_closed(self) -> bool:
-        return self._is_closed
-
-    def pause(self) -> None:
-        """Draw no more, keep everything; pictures that are shown meanwhile are not looked at."""
-        self._is_paused = True
-
-    def resume(self) -> None:
-        self._is_paused = False
-
-    def granted(self) -> Future[Granted]:
-        """What the stream is, as soon as it has begun; or why it could not: a StreamGenError."""
-        return self._host.call(lambda: self._host.granted(self))
-
-    def change(
-        self,
-        *,
-        prompt: str | None = None,
-        over_chunks: int | None = None,
-        strength: float | None = None,
-        steps: int | None = None,
-        seed: int | None = None,
-    ) -> Future[Granted]:
-        """Draw otherwise from the next chunk on; None leaves as it is.
-
-        Prompt and strength change on the way, a prompt within `over_chunks` chunks (None: as the
-        preset says); with another number of steps or another seed the stream begins anew.
-        ConfigError in the future changes nothing.
-        """
-        asked = Wishes(self.wishes.preset, prompt or "", seed, strength, steps)
-        return self._host.call(
-            lambda: self._host.change(self, asked, prompt is not None, over_chunks)
-        )
-
-    def reset(self) -> Future[Granted]:
-        """Begin anew, as the stream is now."""
-        return self._host.call(lambda: self._host.reset(self))
-
-    @property
-    def quality(self) -> str:
-        """The rung of its service level that it is on: "full", or what it gets instead."""
-        opened = self.opened
-        if opened is None or not opened.session.rung:
-            return "full"
-        return str(opened.session.quality)
-
-    def snapshot(self, *, leave: bool = False) -> Future[Snapshot]:
-        """Where the stream is now, for going on elsewhere.
-
-        With `leave` no more is drawn here: the stream ends when what is finished has been shown.
-        """
-        return self._host.call(lambda: self._host.snapshot(self, leave=leave))
-
-    def close(self) -> Future[None]:
-        """End the stream; its place is free when the future is done. Twice does no harm."""
-        self._is_closed = True
-        return self._host.call(lambda: self._host.end(self))
 
 
 class LiveHost:
@@ -151,6 +53,7 @@ class LiveHost:
         self._hosts: dict[str, Host] = {}
         self._streams: list[LiveStream] = []
         self._calls = Calls()
+        self._words = WordWorker()
         self._failure: BaseException | None = None
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="live-host", daemon=True)
@@ -173,12 +76,13 @@ class LiveHost:
         Whether that was possible, its `granted` says.
         """
         stream = LiveStream(self, wishes, facts=facts, clip=self._hosts[facts.name].frames_wanted())
-        self.call(lambda: self._begin(stream, snapshot))
+        self.ask(stream, lambda: self._begin(stream, snapshot), wishes.prompt)
         return stream
 
     def stop(self) -> None:
         """End all streams and the thread."""
         self._is_stopping = True
+        self._words.stop()
         self._calls.wake()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(STOP_TIMEOUT_S)
@@ -189,6 +93,14 @@ class LiveHost:
         if not self._thread.is_alive():
             self._calls.refuse(STOPPED)
         return future
+
+    def ask(
+        self, stream: LiveStream, work: Callable[[], T], prompt: str | None = None
+    ) -> Future[T]:
+        """As `call`, after all that was asked for this stream; a new prompt is encoded first,
+        beside the thread if that takes long."""
+        words = None if prompt is None else (self._hosts[stream.facts.name].prompts, prompt)
+        return self._words.ask(stream.turn, words, lambda: self.call(work))
 
     @property
     def is_running(self) -> bool:
@@ -275,7 +187,7 @@ class LiveHost:
         return self.granted(stream)
 
     def end(self, stream: LiveStream, error: Exception | None = None) -> None:
-        stream._is_closed = True
+        stream.shut()
         if stream.opened is not None:
             self._hosts[stream.facts.name].close_session(stream.opened)
             stream.opened = None

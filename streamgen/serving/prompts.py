@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -60,6 +61,8 @@ class PromptShelf:
         self._knowledge = knowledge
         self._blend = blend
         self._features: OrderedDict[str, Tensor] = OrderedDict()
+        self._lock = threading.Lock()  # of the features; another thread may prepare some
+        self._encoding = threading.Lock()  # the encoder does one at a time
         self._ready: OrderedDict[str, PromptId] = OrderedDict()
         self._current: dict[SessionId, Tensor] = {}
         self._transitions: dict[SessionId, _Transition] = {}
@@ -85,6 +88,23 @@ class PromptShelf:
         if len(parts) == 1:
             return self._encoded(parts[0].text)
         return blended([(self._encoded(part.text), part.weight) for part in parts], self._blend)
+
+    def is_ready(self, prompt: str) -> bool:
+        """Whether a prompt takes no time: its features are here, it is refused, or encoding is
+        quick. For any thread."""
+        if not self._text.takes_long:
+            return True
+        try:
+            check_prompt(prompt)
+        except ConfigError:
+            return True
+        with self._lock:
+            return all(part.text in self._features for part in parts_of(prompt))
+
+    def prepare(self, prompt: str) -> None:
+        """Encode a prompt, so that it is there when it is needed. For any thread; errors as
+        `prompt_id`."""
+        self.features(prompt)
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """Words of a prompt, or of all of a mix, that have no effect."""
@@ -151,18 +171,26 @@ class PromptShelf:
         self._engine.drop_prompt(prompt)
 
     def _encoded(self, text: str) -> Tensor:
-        if text not in self._features:
-            features_MD = self._text.encode(text)
-            if not len(features_MD):
-                raise ConfigError(
-                    f"the model knows no word of the prompt {_shortened(text)!r}; "
-                    f"it {self._knowledge}"
-                )
+        features_MD = self._remembered(text)
+        if features_MD is None:
+            with self._encoding:
+                features_MD = self._remembered(text)  # another thread may have been at it
+                if features_MD is None:
+                    features_MD = self._text.encode(text)
+        if not len(features_MD):
+            raise ConfigError(
+                f"the model knows no word of the prompt {_shortened(text)!r}; it {self._knowledge}"
+            )
+        with self._lock:
             self._features[text] = features_MD
+            self._features.move_to_end(text)
             if len(self._features) > NUM_REMEMBERED_PROMPTS:
                 self._features.popitem(last=False)
-        self._features.move_to_end(text)
-        return self._features[text]
+        return features_MD
+
+    def _remembered(self, text: str) -> Tensor | None:
+        with self._lock:
+            return self._features.get(text)
 
 
 def parts_of(prompt: str) -> tuple[PromptPart, ...]:

@@ -105,6 +105,8 @@ class AnyWords:
     def encode(self, prompt: str) -> Tensor:
         return self._features_MD
 
+    takes_long = False
+
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         return ()
 

@@ -81,5 +81,7 @@ class TinyTextEncoder(nn.Module):
         x_BMD = self.norm(self.layers(x_BMD, src_key_padding_mask=is_padding_BM))
         return x_BMD * is_word_BM[..., None]
 
+    takes_long = False
+
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         return self.vocabulary.unknown(prompt)

@@ -23,6 +23,7 @@ from streamgen.models.file_text import reason_of
 from streamgen.models.loading import finite_copy
 from streamgen.models.wan.text_names import TIED, Umt5Sizes, infer_sizes, to_transformers
 from streamgen.models.weights_file import WeightsFile, open_weights
+from streamgen.ops.backend import computed_aside
 
 TEXT_LEN = 512  # tokens; what lies behind is not read (Wan-Video/Wan2.1, wan/configs, text_len)
 MAX_DISTANCE = 128  # of the relative position bias, from which on all are one (wan/modules/t5.py)
@@ -64,6 +65,8 @@ class Umt5TextEncoder:
         else:
             _offload([*network.encoder.block, network.encoder.final_layer_norm], device)
 
+    takes_long = True
+
     @torch.inference_mode()
     def encode(self, prompt: str) -> Tensor:
         """Features [M, D] of a prompt, its end token included; at most 512 tokens of it are read.
@@ -72,10 +75,14 @@ class Umt5TextEncoder:
         """
         ids = self._tokenizer(cleaned(prompt), truncation=True, max_length=TEXT_LEN).input_ids
         table = self._network.shared.weight
-        ids_1M = torch.tensor([ids], device=table.device)
-        embedded_1MD = functional.embedding(ids_1M, table).to(self._device)
-        encoded = self._network.encoder(inputs_embeds=embedded_1MD)
-        return encoded.last_hidden_state[0].to(self._dtype)
+
+        def features_MD() -> Tensor:
+            ids_1M = torch.tensor([ids], device=table.device)
+            embedded_1MD = functional.embedding(ids_1M, table).to(self._device)
+            encoded = self._network.encoder(inputs_embeds=embedded_1MD)
+            return encoded.last_hidden_state[0].to(self._dtype)
+
+        return computed_aside(features_MD, self._device)
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         return ()

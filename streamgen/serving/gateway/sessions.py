@@ -13,7 +13,7 @@ from streamgen.clock import Clock
 from streamgen.errors import CapacityError, ConfigError
 from streamgen.serving.gateway.messages import Figures, GrantedSettings, Report
 from streamgen.serving.gateway.places import RETRY_AFTER_S
-from streamgen.serving.live import LiveStream
+from streamgen.serving.live_stream import LiveStream
 from streamgen.serving.snapshot import Snapshot
 
 ID_BYTES = 9  # of a session's name: nobody guesses another one's

@@ -14,9 +14,10 @@ from streamgen.errors import CapacityError, ConfigError, SourceError, StreamGenE
 from streamgen.media.frame_queue import FrameQueue
 from streamgen.media.sources.synthetic import moving_picture
 from streamgen.serving.host import OpenSession
-from streamgen.serving.live import LiveHost, LiveStream
+from streamgen.serving.live import LiveHost
 from streamgen.serving.live_facts import PresetFacts, Wishes
 from streamgen.serving.live_input import LiveInput
+from streamgen.serving.live_stream import LiveStream
 from streamgen.types import Frame, PictureSize, Pixels
 
 SIZE = PictureSize(64, 64)

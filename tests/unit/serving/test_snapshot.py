@@ -19,8 +19,9 @@ from streamgen.clock import MonotonicClock
 from streamgen.engine.recovery import Place
 from streamgen.errors import ConfigError
 from streamgen.media.sources.synthetic import moving_picture
-from streamgen.serving.live import LiveHost, LiveStream
+from streamgen.serving.live import LiveHost
 from streamgen.serving.live_facts import PresetFacts, Wishes
+from streamgen.serving.live_stream import LiveStream
 from streamgen.serving.snapshot import FORMAT, Snapshot, pack_snapshot, unpack_snapshot
 from streamgen.types import Frame, PictureSize
 

@@ -17,8 +17,9 @@ from streamgen.serving.gateway.messages import Command, Report
 from streamgen.serving.gateway.places import Places
 from streamgen.serving.gateway.sessions import HeldSnapshots, Sessions
 from streamgen.serving.gateway.visit import Arrival, Visit
-from streamgen.serving.live import LiveHost, LiveStream
+from streamgen.serving.live import LiveHost
 from streamgen.serving.live_facts import Granted, PresetFacts, Wishes
+from streamgen.serving.live_stream import LiveStream
 from streamgen.serving.snapshot import Snapshot
 from streamgen.types import Frame, PictureSize
 

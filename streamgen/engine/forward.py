@@ -68,8 +68,15 @@ class Recording:
 class Replayed:
     """Records a forward for every layout that comes again; addresses of the cache are fixed."""
 
-    def __init__(self, recorder: Recorder, capacity: int = NUM_RECORDINGS) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        capacity: int = NUM_RECORDINGS,
+        seen_before: int = SEEN_BEFORE_RECORDING,
+    ) -> None:
+        """`seen_before` times a layout runs as it is written before it is recorded."""
         self._recorder = recorder
+        self._seen_before = seen_before
         self._recordings: Recent[Hashable, Recording] = Recent(capacity)
         self._seen: Recent[Hashable, int] = Recent(4 * capacity)
         self._flattener = Flattener()
@@ -84,7 +91,7 @@ class Replayed:
         if recording is None:
             count = self._seen.get(layout) or 0
             self._seen.put(layout, count + 1)
-            if count < SEEN_BEFORE_RECORDING:
+            if count < self._seen_before:
                 return forward(inputs)
             recording = self._record(forward, inputs, tensors)
             self._recordings.put(layout, recording)

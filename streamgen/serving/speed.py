@@ -34,6 +34,9 @@ from streamgen.ops.rope import TokenGrid
 
 logger = logging.getLogger(__name__)
 
+SEEN_BEFORE_LISTING = 8  # a list of calls takes a tenth of a second to make: none for a window that
+#                          fills, which has each length for the passes of one chunk
+
 
 def settle_model(
     bundle: ModelBundle,
@@ -173,7 +176,9 @@ def settle_runner(backend: Backend, *, records: bool, is_small: bool) -> Forward
     on_cpu = backend.device.type == "cpu"
     told = "lists of calls" if on_cpu else "CUDA graphs"
     logger.info("graphs: %s for forwards that come again", told)
-    return Replayed(HostRecorder() if on_cpu else CudaRecorder())
+    if on_cpu:
+        return Replayed(HostRecorder(), seen_before=SEEN_BEFORE_LISTING)
+    return Replayed(CudaRecorder())
 
 
 def settle_weights(dit: CausalDiT, backend: Backend) -> None:

@@ -3,9 +3,18 @@
 import pytest
 import torch
 
+from streamgen.cache.kv import CachePlan
 from streamgen.cache.window import Positions
-from streamgen.engine.forward import AsWritten, CallAgain, Replayed, flatten, rebuild
+from streamgen.engine.forward import (
+    AsWritten,
+    CallAgain,
+    Replayed,
+    StageInputs,
+    flatten,
+    rebuild,
+)
 from streamgen.engine.recipe import CacheMode
+from streamgen.models.base import Conditioning
 from streamgen.ops.rope import TokenGrid, rope_table
 from streamgen.scheduling.policy import StreamBatch
 from tests.small_engine import SmallEngine, small_recipe
@@ -41,6 +50,21 @@ def test_no_more_recordings_are_kept_than_allowed() -> None:
     replayed = Replayed(CallAgain(), capacity=1)
     latents_of(replayed, CacheMode.CLEAN)
     assert replayed.num_recordings == 1
+
+
+@pytest.mark.parametrize(("seen_before", "num_recordings"), [(3, 1), (4, 0)])
+def test_a_layout_is_recorded_when_it_has_come_often_enough(
+    seen_before: int, num_recordings: int
+) -> None:
+    table = rope_table(torch.tensor([[0]]), TokenGrid(2, 2), 12)
+    cond = Conditioning(torch.zeros(1), torch.zeros(1), {}, {})
+    replayed = Replayed(CallAgain(), seen_before=seen_before)
+    for number in range(4):
+        plan = CachePlan(torch.zeros(1, 1), torch.zeros(1, 1), None, table, ())
+        inputs = StageInputs(torch.full((2,), float(number)), cond, plan)
+        doubled = replayed.run(lambda one: one.incoming * 2, inputs)
+        assert torch.equal(doubled, inputs.incoming * 2)
+    assert replayed.num_recordings == num_recordings
 
 
 def test_a_layout_says_everything_but_what_tensors_hold() -> None:

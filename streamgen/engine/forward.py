@@ -19,6 +19,8 @@ from streamgen.engine.effort import WHOLE, Effort
 from streamgen.models.base import Conditioning
 
 NUM_RECORDINGS = 32  # kept: one a mix of rows, and memory each
+RUNS_BEFORE_ANOTHER = 200  # where one recording must go for another: making it takes long, and
+#                            layouts of many sessions would push each other out at every tick
 SEEN_BEFORE_RECORDING = 2  # a layout that came only once or twice runs as it is written
 
 
@@ -77,6 +79,8 @@ class Replayed:
         """`seen_before` times a layout runs as it is written before it is recorded."""
         self._recorder = recorder
         self._seen_before = seen_before
+        self._capacity = capacity
+        self._runs_since = 0  # the newest recording
         self._recordings: Recent[Hashable, Recording] = Recent(capacity)
         self._seen: Recent[Hashable, int] = Recent(4 * capacity)
         self._flattener = Flattener()
@@ -88,13 +92,16 @@ class Replayed:
     def run(self, forward: Forward, inputs: StageInputs) -> Tensor:
         layout, tensors = self._flattener.flatten(inputs)
         recording = self._recordings.get(layout)
+        self._runs_since += 1
         if recording is None:
             count = self._seen.get(layout) or 0
             self._seen.put(layout, count + 1)
-            if count < self._seen_before:
+            is_full = len(self._recordings) == self._capacity
+            if count < self._seen_before or (is_full and self._runs_since < RUNS_BEFORE_ANOTHER):
                 return forward(inputs)
             recording = self._record(forward, inputs, tensors)
             self._recordings.put(layout, recording)
+            self._runs_since = 0
         _refill(recording, tensors)
         recording.replay()
         return recording.result.clone()

@@ -1,11 +1,14 @@
 """A replayed forward gives what the written one gives; only what comes again is recorded."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from streamgen.cache.kv import CachePlan
 from streamgen.cache.window import Positions
 from streamgen.engine.forward import (
+    RUNS_BEFORE_ANOTHER,
     AsWritten,
     CallAgain,
     Replayed,
@@ -65,6 +68,30 @@ def test_a_layout_is_recorded_when_it_has_come_often_enough(
         doubled = replayed.run(lambda one: one.incoming * 2, inputs)
         assert torch.equal(doubled, inputs.incoming * 2)
     assert replayed.num_recordings == num_recordings
+
+
+class Counted(CallAgain):
+    num_records = 0
+
+    def record(
+        self, function: Callable[[], torch.Tensor]
+    ) -> tuple[Callable[[], None], torch.Tensor]:
+        self.num_records += 1
+        return super().record(function)
+
+
+def test_layouts_that_take_turns_do_not_push_each_other_out_at_every_tick() -> None:
+    """Three of them, with room for two recordings: one is as good as written, most of the time."""
+    recorder = Counted()
+    replayed = Replayed(recorder, capacity=2)
+    cond = Conditioning(torch.zeros(1), torch.zeros(1), {}, {})
+    table = rope_table(torch.tensor([[0]]), TokenGrid(2, 2), 12)
+    for number in range(600):
+        plan = CachePlan(torch.zeros(1, 1), torch.zeros(1, 1 + number % 3), None, table, ())
+        inputs = StageInputs(torch.full((2,), float(number)), cond, plan)
+        doubled = replayed.run(lambda one: one.incoming * 2, inputs)
+        assert torch.equal(doubled, inputs.incoming * 2)
+    assert 2 < recorder.num_records <= 2 + 600 // RUNS_BEFORE_ANOTHER
 
 
 def test_a_layout_says_everything_but_what_tensors_hold() -> None:

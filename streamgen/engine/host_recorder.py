@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from enum import Enum
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -86,24 +87,24 @@ class _Tape(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        name: str = func.overloadpacket.__name__
-        if name not in WHOLE:
+        nature = _nature(func)
+        if nature is Nature.COMPOSED:
             with self:
-                made = func.decompose(*args, **kwargs)
-            if made is not NotImplemented:
-                return made
-        if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags):
+                return func.decompose(*args, **kwargs)
+        if nature is Nature.UNKNOWN:
             raise RuntimeError(f"{func} depends on what a tensor holds; it cannot be replayed")
         made = func(*args, **kwargs)
+        if nature is Nature.VIEW:
+            return made
         touched = (*_tensors(args), *_tensors(kwargs), *_tensors(made))
-        if func._schema.is_mutable:
-            method = getattr(Tensor, name, func) if name.endswith("_") else func
-            self.calls.append(_Call(partial(method, *args, **kwargs), touched))
-        elif not any(one.alias_info is not None for one in func._schema.returns):
-            for tensor in _tensors(made):
-                self._made.setdefault(_address(tensor), (len(self.calls), tensor))
-            if name not in FACTORIES:
-                self.calls.append(_Call(_made_again(func, args, kwargs, made), touched))
+        if nature is Nature.IN_PLACE:
+            run = partial(_method(func), *args, **kwargs)
+            self.calls.append(_Call(run, touched))
+            return made
+        for tensor in _tensors(made):
+            self._made.setdefault(_address(tensor), (len(self.calls), tensor))
+        if nature is Nature.COMPUTES:
+            self.calls.append(_Call(_made_again(func, args, kwargs, made), touched))
         return made
 
     def lifetimes(self, result: Tensor) -> list[Lifetime]:
@@ -125,21 +126,71 @@ class _Tape(TorchDispatchMode):
         ]
 
 
+class Nature(Enum):
+    """What an operation does, as far as a recording is concerned."""
+
+    COMPOSED = "composed"
+    """Of others, which are looked at one by one."""
+    VIEW = "view"
+    IN_PLACE = "in place"
+    FACTORY = "factory"
+    """Takes memory and writes nothing."""
+    COMPUTES = "computes"
+    UNKNOWN = "unknown"
+    """Its course depends on what tensors hold."""
+
+
+@cache
+def _nature(func: Any) -> Nature:
+    name: str = func.overloadpacket.__name__
+    composite = torch._C.DispatchKey.CompositeImplicitAutograd
+    if name not in WHOLE and func.has_kernel_for_dispatch_key(composite):
+        return Nature.COMPOSED
+    if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags):
+        return Nature.UNKNOWN
+    if func._schema.is_mutable:
+        return Nature.IN_PLACE
+    if any(one.alias_info is not None for one in func._schema.returns):
+        return Nature.VIEW
+    return Nature.FACTORY if name in FACTORIES else Nature.COMPUTES
+
+
+def _method(func: Any) -> Callable[..., Any]:
+    """An operation in place: as a method, which is quicker to call, where there is one."""
+    name: str = func.overloadpacket.__name__
+    return getattr(Tensor, name, func) if name.endswith("_") else func
+
+
+_takes_out: dict[tuple[Any, int, tuple[str, ...]], bool] = {}
+"""Whether an operation can be told where to write, by how it was called; tried once each."""
+
+
 def _made_again(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any
 ) -> Callable[[], object]:
     """What makes the content of `made` once more, where it is."""
     entry = _entry(func.overloadpacket.__name__)
     if entry is not None and isinstance(made, Tensor):
-        wanted = made.clone()
         call = partial(entry, *args, **kwargs, out=made)
-        try:
-            if call() is made and torch.equal(made, wanted):
-                return call
-        except (TypeError, RuntimeError):
-            pass  # it cannot be told where to write
-        made.copy_(wanted)
+        way = (func, len(args), tuple(kwargs))
+        if way not in _takes_out:
+            _takes_out[way] = _writes(call, made)
+        if _takes_out[way]:
+            return call
     return partial(_copy_into, tuple(_tensors(made)), partial(entry or func, *args, **kwargs))
+
+
+def _writes(call: Callable[[], object], made: Tensor) -> bool:
+    """Whether a call makes `made` again; its content is what it was afterwards."""
+    wanted = made.clone()
+    made.zero_()
+    try:
+        if call() is made and torch.equal(made, wanted):
+            return True
+    except (TypeError, RuntimeError):
+        pass  # it cannot be told where to write
+    made.copy_(wanted)
+    return False
 
 
 def _copy_into(made: tuple[Tensor, ...], call: Callable[[], object]) -> None:
@@ -148,6 +199,7 @@ def _copy_into(made: tuple[Tensor, ...], call: Callable[[], object]) -> None:
         target.copy_(source)
 
 
+@cache
 def _entry(name: str) -> Callable[..., Any] | None:
     """Torch's own function of an operation: quicker to call than the operation's overload."""
     inner: Any = torch._C

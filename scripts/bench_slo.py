@@ -37,8 +37,8 @@ from streamgen.scheduling.capacity import Capacity, Governor, Offer, utilisation
 from streamgen.scheduling.cluster import simulate_day
 from streamgen.scheduling.curves import draw
 from streamgen.scheduling.gallery import gallery
+from streamgen.scheduling.lane import Demand
 from streamgen.scheduling.latency import Costs, LatencyFit
-from streamgen.scheduling.mirror import Demand
 from streamgen.scheduling.profiles import PROFILES
 from streamgen.scheduling.service import Quality, ServiceLevel
 from streamgen.scheduling.simulate import SCHEMES, Outcome, simulate

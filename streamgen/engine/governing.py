@@ -13,8 +13,8 @@ from streamgen.engine.recipe import CacheMode, Recipe
 from streamgen.engine.session import Session
 from streamgen.errors import CapacityError
 from streamgen.scheduling.capacity import Admission, Governor, Offer, Verdict
+from streamgen.scheduling.lane import Demand
 from streamgen.scheduling.latency import LatencyModel
-from streamgen.scheduling.mirror import Demand
 from streamgen.scheduling.service import CodecKind, PipelineFacts, Quality, ServiceLevel
 
 REVIEW_S = 0.25  # between two looks at the sessions; calling a rung takes effect at its next epoch

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from streamgen.scheduling.lane import Demand, Lane
 from streamgen.scheduling.latency import Costs, KnownLatency, LatencyFit
-from streamgen.scheduling.mirror import Demand, Lane, MirrorEngine
+from streamgen.scheduling.mirror import MirrorEngine
 from streamgen.scheduling.service import ServiceLevel
 from streamgen.scheduling.slo import SloAware
 from streamgen.types import SessionId
@@ -118,7 +119,7 @@ class Capacity:
         for index, (service, demand) in enumerate(demands):
             phase_s = demand.period_s * (index * spread % 1)
             session = SessionId(index)
-            engine.lanes[session] = Lane(session, service, (demand,), opened_s=phase_s)
+            engine.add(Lane(session, service, (demand,), opened_s=phase_s))
         longest_s = max(demand.period_s for _, demand in demands)
         chunks_a_second = sum(1 / demand.period_s for _, demand in demands)
         horizon_s = REHEARSED_PERIODS * longest_s

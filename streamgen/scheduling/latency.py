@@ -150,11 +150,19 @@ class Costs:
         return Costs(*fits, tiny_codec=self.tiny_codec)
 
 
+class _Deaf(WorkModel):
+    """Takes in nothing."""
+
+    def observe(self, units: float, seconds: float, *, calls: int = 1) -> float:
+        return 0.0
+
+
 class KnownLatency(LatencyModel):
     """A model that is told what work costs and learns nothing: for rehearsals."""
 
     def __init__(self, costs: Costs) -> None:
         super().__init__()
+        self.encode = self.denoise = self.decode = _Deaf()
         self._costs = costs
 
     def costs(self) -> Costs:

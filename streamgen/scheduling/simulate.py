@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from streamgen.scheduling.baselines import AdditiveIncrease, FirstComeFirstServed, ThresholdRule
 from streamgen.scheduling.capacity import Capacity, Governor, Offer, Verdict
+from streamgen.scheduling.lane import Lane
 from streamgen.scheduling.latency import Costs, LatencyModel
-from streamgen.scheduling.mirror import Lane, MirrorEngine
+from streamgen.scheduling.mirror import MirrorEngine
 from streamgen.scheduling.policy import Policy
 from streamgen.scheduling.slo import SloAware
 from streamgen.scheduling.workload import Workload
@@ -109,12 +110,12 @@ class _Server:
         return answer.verdict, answer.rung
 
     def open(self, session: SessionId, lane: Lane, offer: Offer) -> None:
-        self.engine.lanes[session] = lane
+        self.engine.add(lane)
         self.offers[session] = offer
 
     def close(self, session: SessionId) -> Lane:
         del self.offers[session]
-        lane = self.engine.lanes.pop(session)
+        lane = self.engine.remove(session)
         self._gone[0] += lane.report.num_due
         self._gone[1] += lane.report.num_missed
         if self.governor is not None:
@@ -140,7 +141,7 @@ class _Server:
         if not self.levels or self.levels[-1][1] != level:
             self.levels.append((now_s, level))
         for session, offer in self.offers.items():
-            lanes[session].wanted_rung = offer.rung_at(level)
+            self.engine.want(session, offer.rung_at(level))
 
 
 def calibrate(latency: LatencyModel, costs: Costs) -> None:

@@ -7,10 +7,10 @@ is let in only while the forward stays short enough for those already chosen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from enum import IntEnum
 
-from streamgen.scheduling.latency import Costs, LatencyModel
+from streamgen.scheduling.latency import Costs, LatencyFit, LatencyModel
 from streamgen.scheduling.plan import Candidate, Drop, Pass, Plan, SessionView, View
 
 STARVED_S = 0.5  # a chunk so much too late goes before others again, for it blocks its stream
@@ -28,13 +28,9 @@ class _Turn(IntEnum):
     """Cannot be in time any more, so it delays nobody who can."""
 
 
-@dataclass(slots=True)
-class _Entry:
-    candidate: Candidate
-    slack_s: float
-    limit_s: float
-    """Longest forward with which it is still in time, if all that follow are as long."""
-    turn: _Turn = _Turn.STEADY
+_Entry = tuple[_Turn, float, float, tuple[int, int, int], float, Candidate]
+"""A candidate in its order: turn, slack, since when, who; then the longest forward with which it is
+still in time, if all that follow are as long."""
 
 
 class SloAware:
@@ -46,26 +42,34 @@ class SloAware:
     """
 
     def plan(self, view: View, latency: LatencyModel) -> Plan:
-        costs = latency.costs()
+        costs, now_s = latency.costs(), view.now_s
+        fixed_s, per_unit_s = costs.denoise.fixed_s, costs.denoise.per_unit_s
         drops: list[Drop] = []
-        entries: list[_Entry] = []
-        work = 0.0
+        found: list[tuple[Candidate, float]] = []  # and the seconds left for its passes
+        rows, work, shapes = 0, 0.0, set[float]()
+        shortest_s = math.inf
         for session in view.sessions:
-            num_stale = stale_clips(session, view.now_s, costs)
+            num_stale = stale_clips(session, now_s, costs)
             if num_stale:
                 drops.append(Drop(session.session, num_stale))
             codec_s = _codec_s(session, costs)
             for candidate in session.candidates:
-                entry = _entry(candidate, session, num_stale, view.now_s, codec_s, costs)
-                entries.append(entry)
+                due_s = candidate.due_s
+                if num_stale and candidate is session.candidates[-1] and candidate.where.step == 0:
+                    due_s = session.waiting_due_s[num_stale]  # the clip that will start instead
+                left_s = due_s - now_s - codec_s
+                found.append((candidate, left_s))
+                shortest_s = min(shortest_s, left_s / candidate.passes_left)
+                rows += candidate.num_rows
                 work += candidate.num_rows * candidate.num_frames
-        if not entries:
-            return Plan((), tuple(drops))
-        whole_s = costs.denoise.fixed_s + costs.denoise.per_unit_s * work
-        for entry in entries:
-            entry.turn = _turn(entry, whole_s)
-        entries.sort(key=_order)
-        return Plan(_fill(entries, view.max_rows, costs), tuple(drops))
+                shapes.add(candidate.num_frames)
+        if rows <= view.max_rows and len(shapes) * fixed_s + per_unit_s * work <= shortest_s:
+            chosen = [candidate.where for candidate, _ in found]  # nobody minds anybody
+        else:
+            whole_s = fixed_s + per_unit_s * work
+            entries = [_entry(one, left_s, whole_s, costs.denoise) for one, left_s in found]
+            chosen = _fill(sorted(entries), view.max_rows, costs.denoise)
+        return Plan(tuple(sorted(chosen, key=_who)), tuple(drops))
 
 
 def stale_clips(session: SessionView, now_s: float, costs: Costs) -> int:
@@ -84,58 +88,43 @@ def _codec_s(session: SessionView, costs: Costs) -> float:
     return decode.fixed_s + decode.per_unit_s * session.clip_frames if session.clip_frames else 0.0
 
 
-def _entry(
-    candidate: Candidate,
-    session: SessionView,
-    num_stale: int,
-    now_s: float,
-    codec_s: float,
-    costs: Costs,
-) -> _Entry:
-    due_s = candidate.due_s
-    if num_stale and candidate is session.candidates[-1] and candidate.where.step == 0:
-        due_s = session.waiting_due_s[num_stale]  # the clip that will start instead
-    left_s = due_s - now_s - codec_s
+def _who(where: Pass) -> tuple[int, int, int]:
+    return where.session, where.chunk, where.step
+
+
+def _entry(candidate: Candidate, left_s: float, whole_s: float, forward: LatencyFit) -> _Entry:
+    passes, where = candidate.passes_left, candidate.where
     units = candidate.num_rows * candidate.num_frames
-    alone_s = costs.denoise.fixed_s + costs.denoise.per_unit_s * units
-    return _Entry(
-        candidate,
-        slack_s=left_s - candidate.passes_left * alone_s,
-        limit_s=left_s / candidate.passes_left,
-    )
+    slack_s = left_s - passes * (forward.fixed_s + forward.per_unit_s * units)
+    turn = _turn(slack_s, whole_s, is_first=where.chunk == 0)
+    return turn, slack_s, candidate.ready_s, _who(where), left_s / passes, candidate
 
 
-def _turn(entry: _Entry, whole_s: float) -> _Turn:
-    if entry.slack_s < -STARVED_S:
+def _turn(slack_s: float, whole_s: float, *, is_first: bool) -> _Turn:
+    if slack_s < -STARVED_S:
         return _Turn.URGENT
-    if entry.slack_s < 0:
+    if slack_s < 0:
         return _Turn.LOST
-    if entry.slack_s < whole_s:
+    if slack_s < whole_s:
         return _Turn.URGENT
-    return _Turn.FIRST if entry.candidate.where.chunk == 0 else _Turn.STEADY
+    return _Turn.FIRST if is_first else _Turn.STEADY
 
 
-def _order(entry: _Entry) -> tuple[_Turn, float, float, Pass]:
-    return entry.turn, entry.slack_s, entry.candidate.ready_s, entry.candidate.where
-
-
-def _fill(entries: list[_Entry], max_rows: int, costs: Costs) -> tuple[Pass, ...]:
-    fixed_s, per_unit_s = costs.denoise.fixed_s, costs.denoise.per_unit_s
+def _fill(entries: list[_Entry], max_rows: int, forward: LatencyFit) -> list[Pass]:
     chosen: list[Pass] = []
     shapes: set[float] = set()
-    rows, work, limit_s = 0, 0.0, float("inf")
-    for entry in entries:
-        candidate = entry.candidate
+    rows, work, limit_s = 0, 0.0, math.inf
+    for *_, own_limit_s, candidate in entries:
         if rows + candidate.num_rows > max_rows:
             continue
         more = candidate.num_rows * candidate.num_frames
         calls = len(shapes) + (candidate.num_frames not in shapes)
-        length_s = calls * fixed_s + per_unit_s * (work + more)
+        length_s = calls * forward.fixed_s + forward.per_unit_s * (work + more)
         if chosen and length_s > limit_s:
             continue
         chosen.append(candidate.where)
         shapes.add(candidate.num_frames)
         rows, work = rows + candidate.num_rows, work + more
-        if entry.limit_s >= length_s:  # else this forward is too long for it anyway
-            limit_s = min(limit_s, entry.limit_s)
-    return tuple(sorted(chosen))
+        if own_limit_s >= length_s:  # else this forward is too long for it anyway
+            limit_s = min(limit_s, own_limit_s)
+    return chosen

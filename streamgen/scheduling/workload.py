@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from streamgen.errors import ConfigError
+from streamgen.scheduling.lane import Demand
 from streamgen.scheduling.latency import Costs
-from streamgen.scheduling.mirror import Demand
 from streamgen.scheduling.profiles import HardwareProfile, profile_of
 from streamgen.scheduling.service import (
     CodecKind,

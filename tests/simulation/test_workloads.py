@@ -12,8 +12,8 @@ from streamgen.scheduling.capacity import Capacity, Governor, Offer, Verdict
 from streamgen.scheduling.cluster import simulate_day
 from streamgen.scheduling.curves import draw
 from streamgen.scheduling.gallery import gallery
+from streamgen.scheduling.lane import Demand
 from streamgen.scheduling.latency import Costs, LatencyFit
-from streamgen.scheduling.mirror import Demand
 from streamgen.scheduling.service import ServiceLevel
 from streamgen.scheduling.simulate import SCHEMES, Outcome, simulate
 from streamgen.scheduling.workload import Workload, workload_of

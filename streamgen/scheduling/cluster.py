@@ -77,7 +77,7 @@ def simulate_day(workload: Workload, *, num_sessions: int, seconds: float = DAY_
     """
     draw = random.Random(workload.seed)
     profile = workload.profile
-    offers = [Offer(workload.service(fps), workload.rungs(fps)) for fps in workload.fps]
+    offers = [kind.offer(profile) for kind in workload.all_kinds]
     capacity = Capacity(max_rows=4096, cache_rows=profile.cache_rows)
     safe = profile.costs.times(MARGIN * ADMIT_MARGIN)
     known: dict[tuple[int, ...], int | None] = {}

@@ -171,10 +171,10 @@ def simulate(workload: Workload, scheme: Scheme) -> Outcome:
             server.run(until_s)
 
     arrivals = workload.arrivals()
-    for number, (time_s, leaves_s, fps) in enumerate(arrivals):
+    for number, (time_s, leaves_s, kind) in enumerate(arrivals):
         pass_time(time_s)
         session = SessionId(number)
-        offer = Offer(workload.service(fps), workload.rungs(fps))
+        offer = kind.offer(workload.profile)
         verdict, place, rung = _route(servers, time_s, session, offer)
         verdicts[verdict] += 1
         if verdict is Verdict.REFUSED:

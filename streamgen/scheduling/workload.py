@@ -3,12 +3,17 @@
 A workload file is TOML; every key may be left out but `sessions` or `arrivals_a_minute`:
 
     hardware = "h100-1.3b-tiny-codec"               gpus = 1
-    seconds = 120               seed = 0
+    seconds = 120               seed = 0            noise = 0.02
     sessions = 6                arrivals_a_minute = 0                   stay_s = 0     burst = 1
     fps = [16]                  latency_s = 0.6     first_frame_s = 2.0
     min_steps = 1               min_fps = 8         accepts_still = false
-    still_share = 0             viewer_rate = 1     noise = 0.02
+    still_share = 0             viewer_rate = 1
     slowdown = 1                slow_from_s = 0     slow_until_s = 0
+
+    [[kinds]]                   # instead of several fps: sessions take turns through the kinds
+    fps = 16                    latency_s = 0.3     steps = 1           weight = 2
+    [[kinds]]                   # what a kind leaves out is as above
+    fps = 16                    latency_s = 0       chunk_frames = 3
 """
 
 from __future__ import annotations
@@ -16,24 +21,18 @@ from __future__ import annotations
 import difflib
 import random
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
 from streamgen.errors import ConfigError
-from streamgen.scheduling.lane import Demand
+from streamgen.scheduling.kinds import Kind
 from streamgen.scheduling.latency import Costs
 from streamgen.scheduling.profiles import HardwareProfile, profile_of
-from streamgen.scheduling.service import (
-    CodecKind,
-    PipelineFacts,
-    Quality,
-    ServiceLevel,
-    check_service,
-    quality_ladder,
-)
 
 MAX_SESSIONS = 10_000
+KIND_KEYS = frozenset(one.name for one in fields(Kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,8 @@ class Workload:
     arrivals_a_minute: float = 0.0  # Poisson, beside them
     burst: int = 1  # sessions that arrive together
     stay_s: float = 0.0  # mean of an exponential stay; 0: to the end
-    fps: tuple[float, ...] = (16.0,)  # sessions take turns
+    kinds: tuple[Kind, ...] = ()  # sessions take turns; () is one a rate, of the next seven
+    fps: tuple[float, ...] = (16.0,)
     latency_s: float = 0.6  # 0: text-to-video, without stalls
     first_frame_s: float = 2.0
     min_steps: int = 1
@@ -69,7 +69,6 @@ class Workload:
             ("arrivals_a_minute", self.arrivals_a_minute, 0, 1e5),
             ("burst", self.burst, 1, 1000),
             ("stay_s", self.stay_s, 0, 1e6),
-            ("latency_s", self.latency_s, 0, 3600),
             ("still_share", self.still_share, 0, 1),
             ("viewer_rate", self.viewer_rate, 0.01, 1),
             ("noise", self.noise, 0, 0.5),
@@ -82,44 +81,27 @@ class Workload:
             raise ConfigError("nobody comes; set sessions or arrivals_a_minute above 0")
         if not self.fps:
             raise ConfigError("fps = [] names no rate; write fps = [16]")
-        if self.accepts_still and not self.latency_s:
-            raise ConfigError("accepts_still needs latency_s above 0: only an input can be still")
-        for rate in self.fps:
-            check_service(self.service(rate), self.facts(rate))
+        for kind in self.all_kinds:
+            kind.service(self.profile)
 
     @property
     def profile(self) -> HardwareProfile:
         return profile_of(self.hardware)
 
-    def facts(self, fps: float) -> PipelineFacts:
-        """What a pipeline of the profile's model can do at a rate."""
-        profile = self.profile
-        return PipelineFacts(
-            fps=fps,
-            num_steps=profile.steps,
-            clip_frames=profile.clip_frames,
-            takes_video=self.latency_s > 0,
-            has_tiny_codec=profile.has_tiny_codec,
-            smallest_picture=profile.smallest_picture,
+    @property
+    def all_kinds(self) -> tuple[Kind, ...]:
+        """The kinds in the order in which sessions take turns."""
+        return self.kinds or tuple(
+            Kind(
+                fps=fps,
+                latency_s=self.latency_s,
+                first_frame_s=self.first_frame_s,
+                min_steps=self.min_steps,
+                min_fps=self.min_fps,
+                accepts_still=self.accepts_still,
+            )
+            for fps in self.fps
         )
-
-    def service(self, fps: float) -> ServiceLevel:
-        """What a session of a rate asks for."""
-        return ServiceLevel(
-            fps=fps,
-            first_frame_s=self.first_frame_s,
-            latency_s=self.latency_s or None,
-            min_steps=min(self.min_steps, self.profile.steps),
-            min_fps=min(self.min_fps, fps),
-            accepts_still=self.accepts_still,
-        )
-
-    def rungs(self, fps: float) -> tuple[Demand, ...]:
-        """What a session of a rate needs on each rung, best first."""
-        facts, service = self.facts(fps), self.service(fps)
-        rungs = (demand_of(quality, facts) for quality in quality_ladder(service, facts))
-        latency_s = service.latency_s
-        return tuple(one for one in rungs if latency_s is None or one.collect_s < latency_s)
 
     def costs(self, costs: Costs, now_s: float) -> Costs:
         """What work costs at a time."""
@@ -127,8 +109,9 @@ class Workload:
             return costs.times(self.slowdown)
         return costs
 
-    def arrivals(self) -> list[tuple[float, float, float]]:
-        """(arrival, departure, rate) of every session, in the order of arrival."""
+    def arrivals(self) -> list[tuple[float, float, Kind]]:
+        """(arrival, departure, kind) of every session, in the order of arrival."""
+        kinds = self.all_kinds
         draw = random.Random(self.seed)
         times = [draw.random() for _ in range(self.sessions)]
         now_s = 0.0
@@ -139,31 +122,12 @@ class Workload:
             (
                 time_s,
                 time_s + draw.expovariate(1 / self.stay_s) if self.stay_s else self.seconds,
-                self.fps[index % len(self.fps)],
+                kinds[index % len(kinds)],
             )
             for index, time_s in enumerate(times)
             if time_s < self.seconds
         ]
-        return sorted(came)
-
-
-def demand_of(quality: Quality, facts: PipelineFacts) -> Demand:
-    """What a stream-batch session (a cache row a step) needs on one rung."""
-    divisor = quality.rate_divisor
-    return Demand(
-        period_s=facts.clip_frames * divisor / facts.fps,
-        collect_s=(facts.clip_frames * divisor - 1) / facts.fps if facts.takes_video else 0.0,
-        steps=quality.num_steps,
-        context_passes=0,
-        rows=1,
-        frames=1 / quality.picture_divisor**2,
-        in_flight=quality.num_steps,
-        clip_frames=facts.clip_frames,
-        cache_rows=quality.num_steps,
-        tiny_codec=quality.codec is CodecKind.TINY,
-        skips_still=quality.skips_still,
-        units=divisor,
-    )
+        return sorted(came, key=lambda one: one[:2])
 
 
 def load_workload(path: Path) -> Workload:
@@ -179,18 +143,39 @@ def load_workload(path: Path) -> Workload:
 
 def workload_of(table: dict[str, object], *, origin: str) -> Workload:
     """A workload of a table's keys; ConfigError for an unknown or mistyped one."""
-    defaults = {field.name: field.default for field in fields(Workload)}
+    kinds = table.get("kinds", ())
+    flat = {key: value for key, value in table.items() if key != "kinds"}
+    values = _values(flat, Workload, origin)
+    if not isinstance(kinds, list | tuple):
+        raise ConfigError(f"{origin}: kinds must be tables, found {kinds!r}; write [[kinds]]")
+    if kinds and "fps" in flat and len(values["fps"]) > 1:
+        raise ConfigError(f"{origin}: fps names several rates beside kinds; leave it out")
+    shared = {key: value for key, value in values.items() if key in KIND_KEYS}
+    if shared.get("fps"):
+        shared["fps"] = shared["fps"][0]
+    try:
+        values["kinds"] = tuple(
+            Kind(**{**shared, **_values(one, Kind, f"{origin}: kind {number}")})
+            for number, one in enumerate(cast("Sequence[object]", kinds), 1)
+        )
+        return Workload(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from None
+
+
+def _values(table: object, of: type[Workload | Kind], origin: str) -> dict[str, Any]:
+    """Typed values of a table's keys, each of which is a field."""
+    if not isinstance(table, dict):
+        raise ConfigError(f"{origin} must be a table, found {table!r}; write [[kinds]]")
+    defaults = {one.name: one.default for one in fields(of) if one.name != "kinds"}
     values: dict[str, Any] = {}
-    for key, value in table.items():
+    for key, value in cast("dict[str, object]", table).items():
         if key not in defaults:
             near = difflib.get_close_matches(key, defaults, n=1)
             remedy = f"did you mean {near[0]}?" if near else "remove it"
             raise ConfigError(f"{origin}: unknown key {key}; {remedy}")
         values[key] = _typed(key, value, defaults[key], origin)
-    try:
-        return Workload(**values)
-    except ConfigError as error:
-        raise ConfigError(f"{origin}: {error}") from None
+    return values
 
 
 def _typed(key: str, value: object, like: object, origin: str) -> object:

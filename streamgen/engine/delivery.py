@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from streamgen.clock import Clock
+from streamgen.engine.chunk import ChunkOnLadder
 from streamgen.engine.clips import Arrival, LastPicture, RepeatedPictures
 from streamgen.engine.collaborators import HeldClip, PendingClip
 from streamgen.engine.meters import ServiceMeters
-from streamgen.engine.session import ChunkOnLadder, Session
+from streamgen.engine.session import Session
 from streamgen.engine.timekeeping import Timekeeper
 
 if TYPE_CHECKING:

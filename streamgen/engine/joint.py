@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from streamgen.cache.joint import JointWindow
 from streamgen.cache.placement import Placement
 from streamgen.engine.batch import CellsCopied, Row
-from streamgen.engine.session import ChunkOnLadder, Session
+from streamgen.engine.chunk import ChunkOnLadder
+from streamgen.engine.session import Session
 from streamgen.scheduling.plan import Candidate, Pass
 
 WINDOW_ROW = 0  # of a session's two cache rows: windows read this one, clean passes the other

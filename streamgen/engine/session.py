@@ -12,15 +12,16 @@ from streamgen.cache.placement import CacheWindow, Placement, Prelude
 from streamgen.cache.reanchored import ReanchoredWindow
 from streamgen.engine.batch import CellsCopied, Level, Row, SlotKey, Started
 from streamgen.engine.cascade import oldest_shared, shared_rows, step_before
+from streamgen.engine.chunk import ChunkOnLadder
 from streamgen.engine.clips import Arrival
 from streamgen.engine.collaborators import (
     ChunkStarter,
     ClipDecoder,
-    HeldClip,
     LiveStarter,
     PendingClip,
     SessionWatcher,
 )
+from streamgen.engine.expected import expected_clip
 from streamgen.engine.past import PastLatents
 from streamgen.engine.recipe import Recipe, Rung
 from streamgen.engine.terms import NO_TERMS, ServiceTerms
@@ -34,32 +35,6 @@ from streamgen.types import PromptId, SessionId
 logger = logging.getLogger(__name__)
 
 UNDER_WAY = 2  # clips that a busy device decodes beside those that wait: the newest two ticks'
-
-
-@dataclass(slots=True)
-class ChunkOnLadder:
-    """A chunk in flight, as the host knows it."""
-
-    chunk: int
-    prompt: PromptId
-    start_level: Level
-    pts_s: float
-    captured_s: float
-    num_frames: int
-    """Pixel frames to show of it; fewer than it decodes to where an input ended in its midst."""
-    repeat: int  # how often each of them is shown
-    ready_s: float
-    is_switch: bool
-    """Whether it follows another prompt than the chunk before it."""
-    begins_scene: bool
-    """Whether it attends to nothing before it."""
-    due_s: float
-    started: Started  # to begin it anew if the executor loses it
-    held: list[HeldClip] = field(default_factory=list["HeldClip"])
-    """Still clips that came after it: they are shown when it has been."""
-    next_step: int = 0
-    is_busy: bool = False
-    is_decoded: bool = False
 
 
 @dataclass(slots=True)
@@ -95,6 +70,7 @@ class Session:
     next_chunk: int = field(init=False, default=0)
     newest_pts_s: float = field(init=False, default=0.0)
     """Where in the stream the newest chunk on the ladder begins."""
+    newest_captured_s: float | None = field(init=False, default=None)
     last_prompt: PromptId | None = field(init=False, default=None)
     """What the newest chunk follows."""
     clip_frames: int = field(init=False, default=0)
@@ -149,7 +125,8 @@ class Session:
     def view(self) -> SessionView:
         if self.failure is not None:
             return SessionView(self.id, self.recipe.num_steps, len(self.chunks), 0, ())
-        waiting_due_s = self._waiting_due_s()
+        captured_s = self._waiting_captured_s()
+        waiting_due_s = tuple(self.deadlines.due_s(captured_s=s, pts_s=0.0) for s in captured_s)
         return SessionView(
             session=self.id,
             num_steps=self.recipe.num_steps,
@@ -158,7 +135,17 @@ class Session:
             candidates=tuple(self._candidates(waiting_due_s)),
             waiting_due_s=waiting_due_s,
             clip_frames=self.clip_frames,
+            expected=self._expected(captured_s),
         )
+
+    def _expected(self, waiting_s: tuple[float, ...]) -> Candidate | None:
+        offer = self.terms.offer
+        if offer is None or self.live is None or self.starter.has_ended():
+            return None
+        newest_s = waiting_s[-1] if waiting_s else self.newest_captured_s
+        where = Pass(self.id, self.next_chunk + len(waiting_s), 0)
+        demand = offer.rungs[self.rung]
+        return expected_clip(where, newest_s, demand, self.recipe, self.deadlines)
 
     @property
     def quality(self) -> Quality:
@@ -194,6 +181,7 @@ class Session:
         self.next_pts_s = started.pts_s + started.num_frames * started.repeat * self.terms.frame_s
         self.next_chunk += 1
         self.newest_pts_s = started.pts_s
+        self.newest_captured_s = started.captured_s
         self.room_since_s = now_s
 
     def rows(self, where: Pass) -> tuple[Row, ...]:
@@ -278,12 +266,11 @@ class Session:
             return before.next_step == self.recipe.num_passes and not before.is_busy
         return before.next_step > step_before(self.recipe, step)
 
-    def _waiting_due_s(self) -> tuple[float, ...]:
+    def _waiting_captured_s(self) -> tuple[float, ...]:
         service = self.terms.service
         if service is None or service.latency_s is None or self.live is None:
             return ()
-        captured_s = self.live.waiting_captured_s()
-        return tuple(self.deadlines.due_s(captured_s=one, pts_s=0.0) for one in captured_s)
+        return self.live.waiting_captured_s()
 
     def _next_start(self, waiting_due_s: tuple[float, ...]) -> Candidate:
         if waiting_due_s:

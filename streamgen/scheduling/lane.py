@@ -90,7 +90,7 @@ class Lane:
         self.next_chunk = 0
         self.room_since_s = opened_s
         self.is_asleep = False
-        """Whether `view` had nothing to tell, which stays so until `next_event_s`."""
+        """Whether its view has nothing that can run, and stays as it is until `next_event_s`."""
         self.lateness_s: list[float] = []
         self.ages_s: list[float] = []
         self._unit_s = rungs[0].period_s / rungs[0].units
@@ -101,12 +101,14 @@ class Lane:
         self._is_still = is_still
         self._next_pts_s = 0.0
         self._viewer_rate = viewer_rate
+        self._known_next: tuple[int, Candidate] | None = None
         self._clips = 0
         self._seen_s: float | None = None
 
     def go_to_wanted_rung(self) -> None:
         """Only while no chunk is on the ladder: an epoch."""
         self.rung = self.wanted_rung
+        self._known_next = None
         self.demand = self.rungs[self.rung]
         self.report.num_changes += 1
 
@@ -172,8 +174,8 @@ class Lane:
 
     # The ladder
 
-    def view(self, now_s: float) -> SessionView | None:
-        """What a policy is told; None where it sleeps: nothing of it could run or be dropped."""
+    def view(self, now_s: float) -> SessionView:
+        """What a policy is told; it falls asleep where nothing of it could run or be dropped."""
         demand = self.demand
         waiting_due_s: tuple[float, ...] = ()
         if self.is_live:
@@ -209,9 +211,7 @@ class Lane:
                     due_s,
                 )
             )
-        if not (candidates or waiting_due_s or self.chunks):
-            self.is_asleep = True
-            return None
+        self.is_asleep = not (candidates or waiting_due_s or self.chunks)
         return SessionView(
             self.session,
             demand.steps,
@@ -221,7 +221,20 @@ class Lane:
             waiting_due_s,
             demand.clip_frames,
             self.service.weight,
+            self._expected(len(waiting_due_s)) if self.is_live else None,
         )
+
+    def _expected(self, num_waiting: int) -> Candidate:
+        demand = self.demand
+        unit = self._num_taken + num_waiting * demand.units
+        captured_s = self._captured_s(unit)
+        due_s, known = self._due_s(captured_s), self._known_next
+        if known is None or (known[0], known[1].due_s) != (unit, due_s):
+            where = Pass(self.session, self.next_chunk + num_waiting, 0)
+            ready_s = captured_s + (demand.units - 1) * self._unit_s + self._collect_s
+            candidate = Candidate(where, ready_s, demand.rows, demand.frames, demand.steps, due_s)
+            self._known_next = known = unit, candidate
+        return known[1]
 
     def _candidate(self, chunk: Chunk) -> Candidate:
         demand = self.demand

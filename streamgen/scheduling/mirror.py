@@ -51,6 +51,8 @@ class MirrorEngine:
         self._noise = noise or (lambda: 1.0)
         self._awake: list[Lane] = []  # by their numbers
         self._asleep: list[tuple[float, int, Lane]] = []  # a heap; some have left or woken
+        self._resting: dict[SessionId, SessionView] = {}
+        """What those who sleep will have next, for policies that look ahead."""
         self._turns = itertools.count()
 
     def add(self, lane: Lane) -> None:
@@ -63,6 +65,7 @@ class MirrorEngine:
         lane = self.lanes.pop(session)
         if lane.is_asleep:
             lane.is_asleep = False
+            self._resting.pop(session, None)
         else:
             self._awake.remove(lane)
         return lane
@@ -92,7 +95,7 @@ class MirrorEngine:
         return min(events, default=math.inf)
 
     def _look(self, now_s: float) -> tuple[SessionView, ...]:
-        """Views of those that are awake, after whoever has a reason to has woken up."""
+        """Views of all: of those that sleep as they were, after whoever has a reason to woke."""
         while self._asleep and self._asleep[0][0] <= now_s + EARLY_S:
             lane = heapq.heappop(self._asleep)[-1]
             if lane.is_asleep:
@@ -104,17 +107,21 @@ class MirrorEngine:
                 lane.go_to_wanted_rung()
             lane.look(now_s)
             view = lane.view(now_s)
-            if view is None:
+            if lane.is_asleep:
                 entry = (lane.next_event_s(now_s), next(self._turns), lane)
                 heapq.heappush(self._asleep, entry)
+                if view.expected is not None:
+                    self._resting[lane.session] = view
             else:
                 views.append(view)
                 awake.append(lane)
         self._awake = awake
+        views.extend(self._resting.values())
         return tuple(views)
 
     def _wake(self, lane: Lane) -> None:
         lane.is_asleep = False
+        self._resting.pop(lane.session, None)
         insort(self._awake, lane, key=_number)
 
     def _tick(self) -> bool:

@@ -72,6 +72,8 @@ class SessionView:
     clip_frames: int = 0
     """Pictures of a clip, which are encoded before its first pass and decoded after its last."""
     weight: float = 1.0
+    expected: Candidate | None = None
+    """The first pass of the clip that a live input will have next, `ready_s` lying ahead."""
 
 
 @dataclass(frozen=True, slots=True)

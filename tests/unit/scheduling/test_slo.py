@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -75,3 +76,49 @@ def test_stale_clips_are_dropped_but_never_the_newest(
 
 def test_nothing_to_do_is_an_empty_plan() -> None:
     assert chosen() == []
+
+
+def awaits(session: SessionId, *, ready_in_s: float, due_in_s: float) -> SessionView:
+    """A live session with nothing to run, whose next clip is foreseen."""
+    where = Pass(session, 6, 0)
+    clip = Candidate(where, NOW_S + ready_in_s, 1, due_s=NOW_S + due_in_s)
+    return SessionView(session, 4, 0, 0, (), expected=clip)
+
+
+def test_a_tick_that_would_make_the_next_clip_late_waits_for_it() -> None:
+    """B's clip comes in 5 ms, takes 20 and is due in 30, so nothing of 20 ms may begin now."""
+    soon = awaits(B, ready_in_s=0.005, due_in_s=0.030)
+    assert chosen(of(A, in_s=1), soon) == []
+    assert chosen(of(A, in_s=1), awaits(B, ready_in_s=0.005, due_in_s=0.050)) == [A]
+
+
+def test_who_cannot_bear_waiting_for_a_clip_does_not() -> None:
+    soon = awaits(B, ready_in_s=0.005, due_in_s=0.030)
+    assert chosen(of(A, in_s=0.035), soon) == [A]
+
+
+def test_a_clip_that_is_overdue_at_the_input_is_not_waited_for() -> None:
+    assert chosen(of(A, in_s=1), awaits(B, ready_in_s=-0.001, due_in_s=0.030)) == [A]
+
+
+def test_a_row_that_the_next_clip_cannot_bear_stays_out_of_a_forward() -> None:
+    """A is urgent and takes 20 ms; C's 10 ms more would make B's clip late."""
+    soon = awaits(B, ready_in_s=0.005, due_in_s=0.045)
+    assert chosen(of(A, in_s=0.021), of(C, in_s=1), soon) == [A]
+    assert chosen(of(A, in_s=0.021), of(C, in_s=1)) == [A]
+    assert chosen(of(A, in_s=0.035), of(C, in_s=1)) == [A, C]
+
+
+def test_the_codec_of_others_counts_as_their_rows_do() -> None:
+    """Decoding C's clip takes 20 ms of the tick in which A, due in 45, is to be ready."""
+    latency = KnownLatency(Costs(LatencyFit(0.010, 0.010), decode=LatencyFit(0.0, 0.005)))
+
+    def plan(due_in_s: float) -> list[SessionId]:
+        sessions = tuple(
+            replace(one, clip_frames=frames)
+            for one, frames in ((of(A, in_s=due_in_s), 0), (of(C, in_s=1), 4))
+        )
+        return [one.session for one in SloAware().plan(View(NOW_S, 9, sessions), latency).passes]
+
+    assert plan(0.045) == [A]
+    assert plan(0.055) == [A, C]

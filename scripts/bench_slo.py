@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import platform
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from small_cases import against_the_feasible
 from streamgen.cache.rows import RowPool
 from streamgen.cache.window import Positions
 from streamgen.clock import SimulatedClock
@@ -32,25 +32,32 @@ from streamgen.engine.recipe import CacheMode, Recipe
 from streamgen.engine.simulated import SimulatedExecutor
 from streamgen.engine.terms import ServiceTerms
 from streamgen.metrics.export import Metrics
-from streamgen.scheduling.baselines import FirstComeFirstServed
 from streamgen.scheduling.capacity import Capacity, Governor, Offer, utilisation
 from streamgen.scheduling.cluster import simulate_day
 from streamgen.scheduling.curves import draw
-from streamgen.scheduling.gallery import gallery
+from streamgen.scheduling.gallery import PLAYBACK, gallery
+from streamgen.scheduling.kinds import Kind
 from streamgen.scheduling.lane import Demand
 from streamgen.scheduling.latency import Costs, LatencyFit
 from streamgen.scheduling.profiles import PROFILES
 from streamgen.scheduling.service import Quality, ServiceLevel
 from streamgen.scheduling.simulate import SCHEMES, Outcome, simulate
 from streamgen.scheduling.workload import Workload
+from streamgen.serving.bench.machine import cpu_name
 from streamgen.types import Clip
 
 OURS, *OTHERS = SCHEMES
-GOVERNED = replace(OURS, name="fcfs_with_our_admission", make_policy=FirstComeFirstServed)
+BEHIND_OUR_ADMISSION = tuple(
+    replace(OURS, name=f"{one.name}_with_our_admission", make_policy=one.make_policy)
+    for one in OTHERS
+    if one.max_sessions > 1
+)
+UNGOVERNED = replace(OURS, name="slo_aware_alone", has_governor=False)
 SEEDS = (0, 1, 2)
 CHANGE_WINDOW_S = 10.0  # in which one change of the ladder is allowed
 SETTLED_S = 2.0  # after which an evening that begins with everybody at once is constant load
-LOADS = (0.5, 0.7, 0.8, 0.9, 0.95)
+LOADS = (0.5, 0.8, 0.9, 0.95, 0.98)
+NUM_SMALL_CASES = 400
 NUM_OVERHEAD_TICKS = 400
 
 
@@ -64,7 +71,7 @@ def main() -> int:
         print(json.dumps([overhead("tiny-cpu", 64), overhead("h100-1.3b-tiny-codec", 16)]))
         return 0
     result = {
-        "machine": f"{platform.processor() or platform.machine()}, Python {sys.version.split()[0]}",
+        "machine": f"{cpu_name()}, Python {sys.version.split()[0]}",
         "commit": _commit(),
         "seconds_of_each_workload": options.seconds,
         "seeds": SEEDS,
@@ -74,6 +81,7 @@ def main() -> int:
         "slowdown_by_half": slowdown(),
         "constant_load": steadiness(options.seconds),
         "admitted_of_what_is_possible": admitted(),
+        "small_cases": against_the_feasible(NUM_SMALL_CASES),
         "overhead": [overhead("tiny-cpu", 64), overhead("h100-1.3b-tiny-codec", 16)],
         "an_hour_of_8_sessions": hour(),
         "a_day_of_a_million": day(),
@@ -89,7 +97,7 @@ def compare(seconds: float) -> dict[str, object]:
     for name in gallery(seconds):
         schemes: dict[str, dict[str, object]] = {}
         missed: dict[str, int] = {}
-        for scheme in (*SCHEMES, GOVERNED):
+        for scheme in (*SCHEMES, *BEHIND_OUR_ADMISSION):
             outcomes = [simulate(gallery(seconds, seed=seed)[name], scheme) for seed in SEEDS]
             schemes[scheme.name] = _row(outcomes)
             missed[scheme.name] = sum(one.num_missed for one in outcomes)
@@ -116,30 +124,46 @@ def _row(outcomes: Sequence[Outcome]) -> dict[str, object]:
     }
 
 
+LOADED = {
+    "alike": (5, (Kind(min_steps=2),)),
+    "short of time": (3, (Kind(min_steps=2, latency_s=0.4),)),
+    "two rates": (6, (Kind(min_steps=2, latency_s=0.5), Kind(8.0, 1.5, min_steps=2))),
+    "live and playback": (4, (Kind(latency_s=0.4, steps=1), PLAYBACK)),
+}
+
+
 def under_load(seconds: float) -> list[dict[str, object]]:
-    """Latency of five sessions whose work takes a share of the device, without any way down."""
+    """Latency of sessions whose work takes a share of the device, without any way down.
+
+    All are let in, so that the policy is measured and not admission, which is told beside it.
+    """
     rows: list[dict[str, object]] = []
-    for share in LOADS:
-        fps = next(fps / 10 for fps in range(400, 0, -1) if _share(fps / 10) <= share)
-        workload = Workload(sessions=5, fps=(fps,), min_steps=2, seconds=seconds)
-        outcome = simulate(workload, OURS)
+    for (name, (count, kinds)), share in itertools.product(LOADED.items(), LOADS):
+        faster = next(f / 500 for f in range(2000, 0, -1) if _share(kinds, count, f / 500) <= share)
+        workload = Workload(kinds=_at(kinds, faster), sessions=count, seconds=seconds)
+        alone, governed = simulate(workload, UNGOVERNED), simulate(workload, OURS)
         rows.append(
             {
-                "load_percent": round(100 * _share(fps), 1),
-                "busy_percent": round(100 * outcome.utilisation, 1),
-                "admitted": outcome.num_admitted,
-                "asked": outcome.num_asked,
-                "missed_percent": round(100 * outcome.miss_share, 3),
-                "p99_s": round(outcome.p99_s, 3),
-                "promised_s": workload.latency_s,
+                "sessions": f"{count} {name}",
+                "load_percent": round(100 * _share(kinds, count, faster), 1),
+                "busy_percent": round(100 * alone.utilisation, 1),
+                "missed_percent": round(100 * alone.miss_share, 3),
+                "p99_s": round(alone.p99_s, 3),
+                "promised_s": [kind.latency_s for kind in kinds],
+                "admission_lets_in": governed.num_admitted,
             }
         )
     return rows
 
 
-def _share(fps: float) -> float:
-    workload = Workload(sessions=5, fps=(fps,))
-    return utilisation([workload.rungs(fps)[0]] * 5, workload.profile.costs)
+def _at(kinds: tuple[Kind, ...], faster: float) -> tuple[Kind, ...]:
+    return tuple(replace(kind, fps=kind.fps * faster) for kind in kinds)
+
+
+def _share(kinds: tuple[Kind, ...], count: int, faster: float) -> float:
+    profile = Workload(sessions=1).profile
+    turns = itertools.islice(itertools.cycle(_at(kinds, faster)), count)
+    return utilisation([kind.offer(profile).rungs[0] for kind in turns], profile.costs)
 
 
 def slowdown() -> dict[str, object]:
@@ -254,7 +278,7 @@ class ThreadClock(SimulatedClock):
 class Regular:
     """A live input with a clip each so many seconds."""
 
-    def __init__(self, clock: ThreadClock, period_s: float) -> None:
+    def __init__(self, clock: SimulatedClock, period_s: float) -> None:
         self._clock, self._period_s = clock, period_s
         self._began_s = clock.now()
         self._num_taken = 0

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from streamgen.scheduling.kinds import Kind
 from streamgen.scheduling.workload import Workload
+
+TIGHT = Kind(latency_s=0.3, first_frame_s=1.0, steps=1)
+PATIENT = Kind(fps=8.0, latency_s=3.0, first_frame_s=4.0, steps=4, min_steps=4, chunk_frames=3)
+PLAYBACK = Kind(latency_s=0.0, first_frame_s=3.0, steps=4, min_steps=4)
+LARGE_PLAYBACK = Kind(
+    fps=8.0, latency_s=0.0, first_frame_s=4.0, steps=4, min_steps=4, chunk_frames=3
+)
+SLOW = Kind(fps=8.0, latency_s=2.0, first_frame_s=3.0, steps=4, min_steps=4)
 
 
 def gallery(seconds: float, *, seed: int = 0) -> dict[str, Workload]:
@@ -32,4 +43,24 @@ def gallery(seconds: float, *, seed: int = 0) -> dict[str, Workload]:
         "a large model": workload(hardware="h200-14b-tiny-codec", sessions=2, fps=(8.0,)),
         "two engines": workload(sessions=10, gpus=2),
         "noisy costs": workload(sessions=4, noise=0.1),
+        "the full codec": workload(
+            hardware="h100-1.3b", sessions=3, fps=(8.0, 4.0), latency_s=1.2, min_steps=2
+        ),
+        "tight deadlines beside playback": workload(sessions=6, kinds=(TIGHT, PLAYBACK)),
+        "tight deadlines beside large chunks": workload(sessions=5, kinds=(TIGHT, PATIENT)),
+        "newcomers of many kinds": workload(
+            arrivals_a_minute=20.0, stay_s=15.0, kinds=(TIGHT, LARGE_PLAYBACK, SLOW, PLAYBACK)
+        ),
+        "weights": workload(
+            sessions=6,
+            kinds=(
+                replace(TIGHT, steps=2, latency_s=0.4, weight=3.0),
+                replace(LARGE_PLAYBACK, min_steps=1),
+            ),
+        ),
+        "a large model for two kinds": workload(
+            hardware="h200-14b-tiny-codec",
+            sessions=3,
+            kinds=(replace(TIGHT, fps=8.0, latency_s=0.9), replace(PLAYBACK, fps=4.0)),
+        ),
     }

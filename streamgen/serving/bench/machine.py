@@ -65,7 +65,7 @@ def machine_facts(backend: Backend) -> dict[str, Json]:
     """Hardware, versions, load, date and commit."""
     return {
         "device": backend.device_name(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores_of_this_process": num_cores(),
         "load_average_before": round(os.getloadavg()[0], 2),
         "torch": torch.__version__,
@@ -87,7 +87,8 @@ def spread(values: Sequence[float], *, digits: int = 3) -> dict[str, Json]:
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """What the processor calls itself; empty where nobody says."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

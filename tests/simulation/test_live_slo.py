@@ -19,7 +19,7 @@ ROW_S = 0.2  # of a forward: few sessions fill it, so that an evening is a short
 @pytest.fixture(scope="module")
 def crowd() -> Told:
     return live.overload(
-        SimulatedClock(), policy="slo_aware", num_asked=7, seconds=10.0, row_s=ROW_S
+        SimulatedClock(), policy="slo_aware", num_asked=7, seconds=16.0, row_s=ROW_S
     )
 
 

@@ -56,10 +56,9 @@ def _panel(label: str, counts: Sequence[int], rows: Sequence[Sequence[float]]) -
         f'<text x="{MARGIN}" y="{low + 16}">{counts[0]}</text>',
         f'<text x="{right}" y="{low + 16}" text-anchor="end">{counts[-1]} sessions ask</text>',
     ]
-    for index in range(len(rows[0])):
+    for index in reversed(range(len(rows[0]))):  # wide ones below, so that none hides another
         points = " ".join(at(count, row[index]) for count, row in zip(counts, rows, strict=True))
         colour = COLOURS[index % len(COLOURS)]
-        parts.append(
-            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
-        )
+        line = f'fill="none" stroke="{colour}" stroke-width="{2 + 2 * index}"'
+        parts.append(f'<polyline points="{points}" {line}/>')
     return "".join(parts)

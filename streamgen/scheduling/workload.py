@@ -155,7 +155,7 @@ def workload_of(table: dict[str, object], *, origin: str) -> Workload:
         shared["fps"] = shared["fps"][0]
     try:
         values["kinds"] = tuple(
-            Kind(**{**shared, **_values(one, Kind, f"{origin}: kind {number}")})
+            Kind(**{**shared, **_values(one, Kind, f"kind {number}")})
             for number, one in enumerate(cast("Sequence[object]", kinds), 1)
         )
         return Workload(**values)

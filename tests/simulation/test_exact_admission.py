@@ -65,9 +65,9 @@ def test_whatever_a_policy_serves_some_schedule_can_serve() -> None:
 
 @pytest.mark.slow
 def test_nearly_all_that_any_schedule_could_serve_is_served_and_let_in() -> None:
-    told = against_the_feasible(60, seed=2)
+    told = against_the_feasible(40, seed=2)
     assert isinstance(told["cases"], int)
-    assert told["cases"] > 30
+    assert told["cases"] > 20
     shares = {name: one["share"] for name, one in told.items() if isinstance(one, dict)}
     assert shares["slo_aware serves"] >= 0.95
     assert shares["slo_aware serves"] >= shares["fcfs serves"]

@@ -180,7 +180,10 @@ def test_what_a_kind_leaves_out_is_as_the_workload_says() -> None:
         ({"sessions": -1}, "must be in"),
         ({"sessions": 1, "fps": []}, "names no rate"),
         ({"sessions": 1, "kinds": 3}, "kinds must be tables"),
-        ({"sessions": 1, "kinds": [{"latncy_s": 1}]}, "kind 1: unknown key latncy_s; did you mean"),
+        (
+            {"sessions": 1, "kinds": [{"latncy_s": 1}]},
+            "^evening.toml: kind 1: unknown key latncy_s; did you mean",
+        ),
         ({"sessions": 1, "kinds": [{"fps": "16"}]}, "kind 1: fps must be a float"),
         ({"sessions": 1, "kinds": [{"chunk_frames": 0}]}, "chunk_frames = 0 must be in"),
         ({"sessions": 1, "kinds": [{}], "fps": [8, 16]}, "several rates beside kinds"),

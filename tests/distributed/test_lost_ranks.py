@@ -42,13 +42,16 @@ def play_on(engine: PipelinedEngine, *streams: Stream) -> int:
         ("2+1", 3, CacheMode.PER_STEP),
         ("steps", 2, CacheMode.CASCADED),
         ("layers", 2, CacheMode.RECOMPUTE),
+        ("layers", 2, CacheMode.JOINT),
     ],
 )
 def test_streams_go_on_when_any_rank_is_killed(split: str, num_ranks: int, mode: CacheMode) -> None:
     """Each rank in turn, two sessions, a new prompt on its way each time: every chunk comes out
     once, in order, whichever rank died; nothing is left of the dead."""
     recipe = small_recipe(steps=2, mode=mode)
-    with pipelined(split, num_ranks, num_passes=recipe.num_passes) as executor:
+    with pipelined(
+        split, num_ranks, num_passes=recipe.num_passes, positions=recipe.positions
+    ) as executor:
         engine = PipelinedEngine(StreamBatch(), executor)
         words = engine.open(recipe, seed=1, max_chunks=CHUNKS)
         video = engine.open(

@@ -76,7 +76,7 @@ def words_and_video(rig: Rig, recipe: Recipe) -> tuple[Stream, Stream]:
     return words, rig.open(recipe, seed=2, starter=starter)
 
 
-@pytest.mark.parametrize("lost_after", (0, 1, 4, 7, 12))
+@pytest.mark.parametrize("lost_after", [0, 1, 4, 7, 12])
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_every_chunk_comes_out_once_in_order_whenever_all_is_lost(
     name: str, lost_after: int
@@ -102,7 +102,7 @@ def test_every_chunk_comes_out_once_in_order_whenever_all_is_lost(
     assert len(rig.slots) == 0
 
 
-@pytest.mark.parametrize("lost_after", (1, 4, 6, 7, 12))
+@pytest.mark.parametrize("lost_after", [1, 4, 6, 7, 12])
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("joint")])
 def test_a_window_of_chunks_begins_anew_behind_the_past(name: str, lost_after: int) -> None:
     """In `joint` mode: windows of the past, then of what was under way as it had begun, then of

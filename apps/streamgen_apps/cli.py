@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from streamgen.errors import ConfigError, StreamGenError
 from streamgen_apps.bench_options import add_bench_options
+from streamgen_apps.gpu_options import add_gpu_options
 from streamgen_apps.input_options import INPUTS, add_input_options
 from streamgen_apps.models import add_models
 from streamgen_apps.output_options import OUTPUTS, add_output_options
@@ -128,31 +129,7 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
         dest="overrides",
         help="change a setting of the preset, as cache.sinks=2; may be given again",
     )
-    run.add_argument(
-        "--gpus",
-        type=int,
-        default=1,
-        metavar="N",
-        help="divide the model among N GPUs or processes",
-    )
-    run.add_argument(
-        "--split",
-        metavar="HOW",
-        help="with --gpus: layers, steps, or both, as 2+1: the GPUs of each group of steps",
-    )
-    run.add_argument(
-        "--codec",
-        metavar="WHERE",
-        help="with --gpus: what encodes and decodes: the first GPU, the ends (first and last), "
-        "or one of its own; first",
-    )
-    run.add_argument(
-        "--rebalance",
-        type=float,
-        metavar="SHARE",
-        help="with --gpus: move blocks while the slowest takes so much longer than the mean; "
-        "0.15; 0: never",
-    )
+    add_gpu_options(run)
     run.add_argument("--seed", type=int, metavar="N", help="same seed, same video")
     run.set_defaults(command=_run)
 

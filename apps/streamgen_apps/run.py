@@ -14,17 +14,11 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 
-from streamgen.clock import Clock, MonotonicClock
+from streamgen.clock import MonotonicClock
 from streamgen.errors import ConfigError, SinkError
 from streamgen.serving.build import load_config
-from streamgen.serving.host import Host
 from streamgen.serving.interrupts import Interrupts
-from streamgen.serving.launching import (
-    DEFAULT_CODEC,
-    DEFAULT_REBALANCE,
-    keep_launched_rank,
-    launched,
-)
+from streamgen.serving.launching import DEFAULT_CODEC, keep_launched_rank, launched
 from streamgen.serving.outputs import Outputs, check_outputs
 from streamgen.serving.playing import FITS, Progress, open_input, play
 from streamgen.serving.ranges import check_seed, check_strength
@@ -34,6 +28,7 @@ from streamgen.serving.warming import warmed_host
 from streamgen.types import PictureSize
 from streamgen_apps.commands import Commands, read_lines, tell_on_stderr
 from streamgen_apps.console import Console
+from streamgen_apps.gpu_options import check_gpu_options, host_maker
 from streamgen_apps.input_options import (
     STANDARD_INPUT,
     check_input_options,
@@ -65,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     if options.strength is not None:
         check_strength(options.strength)
     check_watch_options(options)
+    check_gpu_options(options)
     targets = options.outputs or [_free_name(prompt)]
     preset = options.preset
     if preset is None:
@@ -73,8 +69,9 @@ def run(options: argparse.Namespace) -> int:
     picture = load_config(preset, options.overrides).picture
     size = PictureSize(picture.height, picture.width)
     check_outputs(targets, size=size, fps=picture.fps, clock=clock, zoom=options.zoom)
+    make = host_maker(preset, options, clock)
     interrupts = Interrupts()
-    with interrupts, _host(preset, options, clock) as host:
+    with interrupts, warmed_host(make, tell_on_stderr, num_streams=1) as host:
         source = None
         if options.input is not None:
             plays = None if options.loop else 1
@@ -130,30 +127,6 @@ def run(options: argparse.Namespace) -> int:
                 stream.save(Path(options.save).expanduser())
             write_watched(options, host)
     return 0
-
-
-def _host(preset: str, options: argparse.Namespace, clock: Clock) -> Host:
-    launch = launched()
-    if launch is not None and options.gpus not in (1, launch.num_ranks):
-        raise ConfigError(
-            f"torchrun has started {launch.num_ranks} processes and --gpus says {options.gpus}; "
-            f"leave it out"
-        )
-    if launch is None and options.gpus == 1:
-        for name in ("split", "codec", "rebalance"):
-            if getattr(options, name) is not None:
-                raise ConfigError(f"--{name} is for the work of several GPUs; give --gpus too")
-    make = partial(
-        Host,
-        preset,
-        overrides=options.overrides,
-        clock=clock,
-        gpus=options.gpus,
-        split=options.split or "layers",
-        codec=options.codec or DEFAULT_CODEC,
-        rebalance=DEFAULT_REBALANCE if options.rebalance is None else options.rebalance,
-    )
-    return warmed_host(make, tell_on_stderr, num_streams=1)
 
 
 class QualityTeller:

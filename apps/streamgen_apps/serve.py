@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from streamgen.clock import Clock, MonotonicClock
 from streamgen.errors import ConfigError, StreamGenError, install_command
 from streamgen_apps.commands import tell_on_stderr
+from streamgen_apps.gpu_options import check_gpu_options, gpu_words, host_maker
 from streamgen_apps.listening import certificate_of, listen, reachable_name
 from streamgen_apps.logs import begin_logging
 
@@ -110,16 +111,14 @@ class Server:
 def _serve_engine(server: Server) -> None:
     from streamgen.serving.fleet.processes import ADDRESS_MARK
     from streamgen.serving.gateway.server import Gateway
-    from streamgen.serving.host import Host
     from streamgen.serving.live import LiveHost
     from streamgen.serving.warming import warmed_host
 
     options, clock = server.options, server.clock
-    hosts = {
-        name: partial(Host, name, overrides=options.overrides, clock=clock, gpus=options.gpus)
+    make = {
+        name: partial(warmed_host, host_maker(name, options, clock), tell_on_stderr)
         for name in server.presets
     }
-    make = {name: partial(warmed_host, host, tell_on_stderr) for name, host in hosts.items()}
     host = LiveHost(make, clock=clock)
     gateway = Gateway(host, {}, num_places=1, clock=clock)
     failures: list[StreamGenError] = []
@@ -212,7 +211,7 @@ def _serve_fleet(server: Server) -> None:
 def _replica_command(server: Server) -> list[str]:
     options = server.options
     command = [sys.executable, "-m", "streamgen_apps.cli", "serve", "--replica", "--port", "0"]
-    command += ["--drain-seconds", str(options.drain_seconds), "--gpus", str(options.gpus)]
+    command += ["--drain-seconds", str(options.drain_seconds), *gpu_words(options)]
     for name in server.presets:
         command += ["--preset", name]
     for setting in options.overrides:
@@ -261,6 +260,7 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(f"--replicas {options.replicas} draw nothing; give at least 1")
     if options.max_sessions is not None and options.max_sessions < 1:
         raise ConfigError(f"--max-sessions {options.max_sessions} lets nobody in; give at least 1")
+    check_gpu_options(options)
     if options.drain_seconds < 0:
         raise ConfigError(f"--drain-seconds {options.drain_seconds} is in the past; give 0 or more")
     if not options.ray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from streamgen_apps.gpu_options import add_gpu_options
+
 EXAMPLES = """\
 
 examples:
@@ -32,13 +34,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-sessions", type=int, metavar="N", help="of each engine; others wait in line"
     )
-    parser.add_argument(
-        "--gpus",
-        type=int,
-        default=1,
-        metavar="N",
-        help="divide each model among N GPUs or processes",
-    )
+    add_gpu_options(parser, what="each model")
     parser.add_argument(
         "--preset",
         action="append",

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from streamgen.clock import MonotonicClock
 from streamgen.errors import ConfigError, install_command
-from streamgen.serving.host import Host
 from streamgen.serving.interrupts import Interrupts
 from streamgen.serving.live import LiveHost
 from streamgen.serving.live_facts import PresetFacts
 from streamgen.serving.warming import warmed_host
 from streamgen_apps.commands import tell_on_stderr
+from streamgen_apps.gpu_options import check_gpu_options, host_maker
 from streamgen_apps.listening import certificate_of, listen, reachable_name
 from streamgen_apps.logs import begin_logging
 
@@ -38,13 +38,13 @@ def webcam(options: argparse.Namespace) -> int:
         token = new_token()
     if options.max_sessions is not None and options.max_sessions < 1:
         raise ConfigError(f"--max-sessions {options.max_sessions} lets nobody in; give at least 1")
+    check_gpu_options(options)
     clock = MonotonicClock()
     names: list[str] = options.preset or list(PRESETS)
-    hosts = {
-        name: partial(Host, name, overrides=options.overrides, clock=clock, gpus=options.gpus)
+    make = {
+        name: partial(warmed_host, host_maker(name, options, clock), tell_on_stderr)
         for name in names
     }
-    make = {name: partial(warmed_host, host, tell_on_stderr) for name, host in hosts.items()}
     listener = listen(options.host, options.port)
     with contextlib.closing(listener), Interrupts(), contextlib.ExitStack() as stack:
         certificate = certificate_of(options, stack)

@@ -34,6 +34,7 @@ WAIT_S = 120.0
         (("--drain-seconds", "-1"), "2 streamgen: --drain-seconds -1.0 is in the past"),
         (("--max-replicas", "3"), "2 streamgen: --max-replicas has no effect without --ray"),
         (("--ray-address", "auto"), "2 streamgen: --ray-address has no effect without --ray"),
+        (("--split", "steps"), "2 streamgen: --split is for the work of several GPUs; give --gpus"),
         (("--ray-gpus",), "2 streamgen: --ray-gpus has no effect without --ray"),
         (("--token", " "), "2 streamgen: the token is empty"),
         (("--token-file", "no-such-file"), "2 streamgen: --token-file no-such-file"),

@@ -27,6 +27,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (("--port", "70000"), "2 streamgen: --port 70000 is not in 0 to 65535"),
         (("--token", " "), "2 streamgen: --token is empty"),
         (("--max-sessions", "0"), "2 streamgen: --max-sessions 0 lets nobody in"),
+        (("--split", "steps"), "2 streamgen: --split is for the work of several GPUs; give --gpus"),
         (("--gpus", "0"), "2 streamgen: 0 GPUs are not in 2 to 64; leave it out for one"),
         (("--key", "k.pem"), "2 streamgen: --certificate and --key belong together"),
         (("--certificate", "no.pem", "--key", "no.pem"), "2 streamgen: no.pem and no.pem are no"),

@@ -42,18 +42,21 @@ def add_replay(commands: argparse._SubParsersAction) -> None:
 def _replay(options: argparse.Namespace) -> int:
     from streamgen.clock import MonotonicClock
     from streamgen.serving.interrupts import Interrupts
-    from streamgen.serving.outputs import Outputs
+    from streamgen.serving.outputs import Outputs, check_outputs
     from streamgen.serving.playing import play
-    from streamgen.serving.replay import Replay
+    from streamgen.serving.replay import Replay, recorded_picture
 
     begin_logging()
     clock = MonotonicClock()
+    targets = options.outputs or ["null:"]
+    size, fps = recorded_picture(options.recording, options.overrides)
+    check_outputs(targets, size=size, fps=fps, clock=clock, zoom=options.zoom)
     with (
         Interrupts() as interrupts,
         Replay(options.recording, overrides=options.overrides, clock=clock) as replay,
     ):
         outputs = Outputs(
-            options.outputs or ["null:"],
+            targets,
             size=replay.picture_size,
             fps=replay.fps,
             clock=clock,

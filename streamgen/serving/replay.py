@@ -26,6 +26,7 @@ from streamgen.errors import CheckpointError, ConfigError
 from streamgen.scheduling.latency import LatencyModel
 from streamgen.scheduling.plan import Pass, Plan, View
 from streamgen.scheduling.service import CodecKind, Quality
+from streamgen.serving.build import load_config
 from streamgen.serving.host import Host, OpenSession
 from streamgen.serving.recording import FORMAT, digest, environment, unpacked, weights_digest
 from streamgen.serving.starters import noise_starter, video_starter
@@ -85,14 +86,9 @@ class Replay:
         """
         self._path = Path(path)
         self._events = _read(self._path)
-        head = next(self._events)
-        if head.get("format") != FORMAT:
-            raise CheckpointError(f"{path} is no recorded session; give a file of --record")
-        settings: dict[str, Any] = head["settings"]
-        settings["engine"] |= {"policy": "stream_batch", "sessions": 1}
-        settings.pop("service", None)
+        head = _head(self._events, self._path)
         self._policy = RecordedPolicy()
-        self._host = Host(settings, overrides=overrides, clock=clock, policy=self._policy)
+        self._host = Host(_settings(head), overrides=overrides, clock=clock, policy=self._policy)
         self._reasons = self._differences(head)
         self._opened: OpenSession | None = None
         self._feed = RecordedFeed()
@@ -299,6 +295,28 @@ class Replay:
     def _note(self, reason: str) -> None:
         if reason not in self._reasons:
             self._reasons.append(reason)
+
+
+def recorded_picture(path: str | Path, overrides: Sequence[str] = ()) -> tuple[PictureSize, float]:
+    """Size of a recording's pictures and how many a second, before any model loads; errors as of
+    Replay."""
+    picture = load_config(_settings(_head(_read(Path(path)), path)), overrides).picture
+    return PictureSize(picture.height, picture.width), picture.fps
+
+
+def _settings(head: Event) -> dict[str, Any]:
+    """Those of the recording, for the one stream that is played again."""
+    settings: dict[str, Any] = head["settings"]
+    settings["engine"] |= {"policy": "stream_batch", "sessions": 1}
+    settings.pop("service", None)
+    return settings
+
+
+def _head(events: Iterator[Event], path: str | Path) -> Event:
+    head = next(events)
+    if head.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no recorded session; give a file of --record")
+    return head
 
 
 def _read(path: Path) -> Iterator[Event]:

@@ -225,3 +225,21 @@ def test_the_command_records_and_compares(
     path.write_text(changed)
     assert main(["replay", str(path)]) == 1
     assert "from frame 0 on they are not to the bit as recorded" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_is_told_before_a_model_loads(
+    host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.session"
+    watched(Stream(host, prompt=BALL, max_frames=4, record=path), acts={})
+
+    def loads(*arguments: object, **named: object) -> None:
+        raise AssertionError("a model loads")
+
+    monkeypatch.setattr("streamgen.serving.replay.Host", loads)
+    assert main(["replay", str(path), "-o", str(tmp_path / "none" / "film.mp4")]) == 3
+    assert "none" in capsys.readouterr().err
+    assert main(["replay", str(path), "--zoom", "0"]) == 2
+    assert "zoom" in capsys.readouterr().err
+    assert main(["replay", __file__]) != 0
+    assert "is no recorded session" in capsys.readouterr().err

@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 from streamgen.errors import SourceError
 from streamgen.media.frame_queue import FrameQueue
-from streamgen.media.source import FrameSource
+from streamgen.media.source import FrameSource, Interruptible
 from streamgen.types import Frame, Pixels
 
 logger = logging.getLogger(__name__)
+
+STOP_S = 1.0  # that whoever closes a stream waits for its source
 
 
 class SourceReader:
@@ -43,12 +45,15 @@ class SourceReader:
         """Begin to read; at most once."""
         self._thread.start()
 
-    def stop(self, timeout_s: float = 5.0) -> bool:
+    def stop(self, timeout_s: float = STOP_S) -> bool:
         """Abandon the queue and wait for the thread; False if the source still holds it up.
 
-        A source that blocks in `read` ends with its next frame, at the latest with the program.
+        A source that blocks in `read` and cannot be interrupted ends with its next frame or its own
+        timeout, at the latest with the program.
         """
         self._queue.abandon()
+        if isinstance(self._source, Interruptible) and self._thread.is_alive():
+            self._source.interrupt()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             logger.warning("the source did not stop within %.1f s; leaving it behind", timeout_s)

@@ -7,7 +7,7 @@ neither files nor cameras nor threads.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from streamgen.types import Frame, PictureSize
 
@@ -41,4 +41,14 @@ class FrameSource(Protocol):
 
     def close(self) -> None:
         """Let go of the device or the file; called exactly once, and nothing is read after it."""
+        ...
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A source or device whose `read` or `grab` may wait for long, and need not to the end."""
+
+    def interrupt(self) -> None:
+        """Let one that waits come back soon if that is possible; from any thread, before `close`,
+        and nothing is read after it."""
         ...

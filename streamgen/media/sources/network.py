@@ -96,6 +96,13 @@ class NetworkStream:
         except (FFmpegError, OSError) as error:
             raise SourceError(f"lost {self._shown}: {error}") from error
 
+    def interrupt(self) -> None:
+        """Without the program that receives SRT nothing more comes, and it cannot stay behind. A
+        wait inside FFmpeg cannot be broken off from here: it ends by READ_TIMEOUT_S."""
+        program = self._program
+        if program is not None:
+            program.kill()
+
     def close(self) -> None:
         self._container.close()
         self._end_program()

@@ -13,7 +13,7 @@ from typing import Protocol
 from streamgen.clock import Clock
 from streamgen.errors import SourceError
 from streamgen.media import pixels as picture
-from streamgen.media.source import SourceFacts
+from streamgen.media.source import Interruptible, SourceFacts
 from streamgen.types import Frame, Pixels
 
 logger = logging.getLogger(__name__)
@@ -108,6 +108,12 @@ class SteadySource:
         self._start_s = now_s if self._start_s is None else self._start_s
         self._last_pts_s = max(now_s - self._start_s, self._last_pts_s + LEAST_STEP_S)
         return Frame(self._held, pts_s=self._last_pts_s, captured_s=now_s)
+
+    def interrupt(self) -> None:
+        """See Interruptible."""
+        device = self._device
+        if isinstance(device, Interruptible):
+            device.interrupt()
 
     def close(self) -> None:
         self._let_go()

@@ -12,6 +12,7 @@ from streamgen.media.frame_queue import FileFrameQueue, LiveFrameQueue
 from streamgen.media.pixels import Framing
 from streamgen.media.reader import SourceReader
 from streamgen.media.source import SourceFacts
+from streamgen.media.sources.steady import SteadySource
 from streamgen.media.sources.synthetic import SyntheticSource
 from streamgen.types import Frame, PictureSize, Pixels
 
@@ -126,3 +127,42 @@ def test_a_source_that_hangs_is_left_behind_and_told(caplog: pytest.LogCaptureFi
     assert "did not stop" in caplog.text
     release.set()
     assert reader.stop(LONG_S)
+
+
+class SilentDevice:
+    """Has one picture, and then waits until it is interrupted."""
+
+    def __init__(self) -> None:
+        self.waits = threading.Event()
+        self.is_interrupted = threading.Event()
+        self.is_closed = False
+        self._has_given = False
+
+    @property
+    def facts(self) -> SourceFacts:
+        return SourceFacts(SIZE, 10.0, is_live=True)
+
+    def grab(self) -> Pixels | None:
+        if not self._has_given:
+            self._has_given = True
+            return np.zeros((6, 8, 3), np.uint8)
+        self.waits.set()
+        assert self.is_interrupted.wait(LONG_S)
+        return None
+
+    def interrupt(self) -> None:
+        self.is_interrupted.set()
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_a_device_that_is_silent_is_interrupted_where_it_can_be() -> None:
+    """Connected and sending nothing: whoever ends the stream does not wait for its timeout."""
+    device = SilentDevice()
+    source = SteadySource(lambda: device, name="silent", clock=SimulatedClock())
+    reader = SourceReader(source, LiveFrameQueue(3))
+    reader.start()
+    assert device.waits.wait(LONG_S)
+    assert reader.stop(LONG_S)
+    assert device.is_closed

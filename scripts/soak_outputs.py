@@ -123,6 +123,37 @@ def soak(seconds: float, folder: Path) -> dict[str, object]:
     }
 
 
+def restart(name: str, seconds: float, folder: Path) -> dict[str, object]:
+    """One output alone; its receiver is killed (-9) after a third of the time, and another one
+    listens two seconds later."""
+    route = {route.name: route for route in routes(folder)}[name]
+    first = receiver(route, folder, seconds)
+    time.sleep(1.0)
+    command = [sys.executable, "-m", "streamgen_apps.cli", "run", PROMPT, "-o", route.output]
+    stream = subprocess.Popen(
+        [*command, "--seconds", str(seconds + SPARE_S), "--zoom", str(ZOOM)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    film = folder / f"{name}.mkv"
+    while not film.exists() and stream.poll() is None:
+        time.sleep(0.1)
+    time.sleep(seconds / 3)
+    first.kill()
+    first.wait()
+    time.sleep(2.0)
+    again = receiver(route, folder, seconds / 3, "-again")
+    _, told = stream.communicate(timeout=8 * seconds + 120)
+    again.wait(timeout=60)
+    return {
+        "seconds": seconds,
+        "exit_code": stream.returncode,
+        "told": told.splitlines(),
+        "before its receiver was killed": read_back(film),
+        "after another one came": read_back(folder / f"{name}-again.mkv"),
+    }
+
+
 def wait_for_page(url: str) -> None:
     for _ in range(600):
         try:
@@ -211,17 +242,27 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="of each output")
+    parser.add_argument(
+        "--restart", choices=("rtmp", "rtsp", "srt", "tcp"), metavar="NAME",
+        help="this output alone, its receiver killed and started again; added to the record",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "outputs.json")
     options = parser.parse_args()
     load_before = os.getloadavg()
     with tempfile.TemporaryDirectory() as folder:
-        found = soak(options.seconds, Path(folder))
+        if options.restart is None:
+            found = soak(options.seconds, Path(folder))
+        else:
+            found = restart(options.restart, options.seconds, Path(folder))
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True,
         check=False,
     ).stdout.strip()  # fmt: skip
     machine = {"cores": os.cpu_count(), "load_average_before": load_before}
     record = {"commit": commit, "machine": machine, **found}
+    if options.restart is not None:
+        whole = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
+        record = whole | {f"{options.restart}, its receiver restarted": record}
     options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
     return 0

@@ -21,7 +21,7 @@ import cv2
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny_scores import drift, switch
+from tiny_scores import attributes, drift, switch
 from tiny_scores.prompts import HELD_OUT_SEED, WORLDS, held_out_prompts
 from tiny_scores.results import Facts, Results
 from tiny_scores.streams import Setup
@@ -31,12 +31,15 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "flush": ("cache.on_prompt=flush", "cache.flush_keeps=1"),
     "recache": ("cache.on_prompt=recache",),
     "recompute": ("cache.mode=recompute",),
+    "cascaded": ("cache.mode=cascaded",),
+    "cascaded, two passes behind": ("cache.mode=cascaded", "cache.cascade_lag=2"),
     "ema": ("cache.sink_kind=ema", "cache.sink_decay=0.99"),
     "within": ("cache.positions=absolute", "cache.sink_place=within", "cache.sink_reach=4"),
     "refresh": ("cache.positions=absolute", "cache.refresh=5"),
     "absolute": ("cache.positions=absolute",),
 }
 ATTRIBUTES = ("background", "colour")
+SCORED_AT = 40  # frames of a scored stream
 
 logger = logging.getLogger("eval_cache")
 
@@ -56,12 +59,22 @@ def main() -> int:
         "frames_after": options.frames_after,
         "drift_streams": options.drift_streams,
         "drift_frames": options.drift_frames,
+        "prompts": options.prompts,
+    }
+    kinds = {
+        "plain": held_out_prompts(world, options.prompts, style=False),
+        "styled": held_out_prompts(world, options.prompts // 2, style=True),
     }
     results = Results(options.out, facts)
     for name in options.policies:
         setup = Setup("package", POLICIES[name], options.switches)
         sheets = None if options.sheets is None else options.sheets / name
         began_s = time.perf_counter()
+        if options.prompts:
+            scores = attributes.score_prompts(
+                setup, kinds, world, num_steps=4, num_frames=SCORED_AT, sheets=sheets
+            )
+            results.put("scores", name, scores)
         span = {"frames_before": options.frames_before, "frames_after": options.frames_after}
         unchanged = switch.see_unchanged(setup, prompts, world, **span)
         for attribute in options.attributes:
@@ -93,6 +106,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--sheets", type=Path, metavar="FOLDER", help="for contact sheets; none if left out")
     add("--policies", nargs="+", choices=sorted(POLICIES), default=tuple(POLICIES))
     add("--attributes", nargs="+", choices=ATTRIBUTES, default=ATTRIBUTES, help="to change")
+    add(
+        "--prompts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also score so many, half as many styled",
+    )
     add("--switches", type=int, default=8, metavar="N", help="prompts that change, of each kind")
     add("--frames-before", type=int, default=48, metavar="N")
     add("--frames-after", type=int, default=64, metavar="N")

@@ -14,6 +14,8 @@ from streamgen.cache.placement import Placement, Prelude, QuerySpan
 class RecomputedContext:
     """A CacheWindow without memory: owns the extent of the newest chunk."""
 
+    begins_at = 0
+
     def __init__(self, *, first: int, newest: int, chunk_frames: int) -> None:
         """The context is the stream's `first` frames and the `newest` before the chunk.
 

@@ -18,6 +18,8 @@ class JointWindow:
     Owns the extent of the newest one.
     """
 
+    begins_at = 0
+
     def __init__(self, *, sinks: int, ring: int) -> None:
         if sinks < 0 or ring < 1:
             raise ValueError(f"a window needs sinks >= 0 and ring >= 1, not {sinks} and {ring}")

@@ -106,6 +106,11 @@ class Prelude:
 class CacheWindow(Protocol):
     """What one cache row of one session holds, as the session sees it."""
 
+    @property
+    def begins_at(self) -> int:
+        """The first latent frame of the stream that it can hold: 0, or where a scene began."""
+        ...
+
     def prelude(self, first_frame: int, num_frames: int, *, is_switch: bool) -> Prelude | None:
         """What has to run before a new chunk is placed; None: nothing. Changes nothing."""
         ...

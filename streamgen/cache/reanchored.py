@@ -18,6 +18,10 @@ class ReanchoredWindow:
         self._window = window
         self._first_frame = first_frame
 
+    @property
+    def begins_at(self) -> int:
+        return self._first_frame
+
     def prelude(self, first_frame: int, num_frames: int, *, is_switch: bool) -> Prelude | None:
         prelude = self._window.prelude(
             first_frame - self._first_frame, num_frames, is_switch=is_switch

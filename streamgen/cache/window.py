@@ -33,6 +33,8 @@ class RollingWindow:
     of the ring, and by how much positions have been set back.
     """
 
+    begins_at = 0
+
     def __init__(
         self,
         *,

@@ -37,6 +37,8 @@ class Delivery:
             pts_s=chunk.pts_s,
             captured_s=chunk.captured_s,
         )
+        if chunk.begins_scene:
+            session.past.forget()
         if latents_FCHW is not None:
             session.past.add(latents_FCHW)
         if not chunk.num_frames:

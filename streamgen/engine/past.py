@@ -20,6 +20,11 @@ class PastLatents:
         self._first: list[Tensor] = []
         self._last: deque[Tensor] = deque(maxlen=ring)
 
+    def forget(self) -> None:
+        """A new scene looks back on nothing that was before it."""
+        self._first.clear()
+        self._last.clear()
+
     def add(self, latents_FCHW: Tensor) -> None:
         """Take in a finished chunk."""
         for frame_CHW in latents_FCHW.unbind(0):

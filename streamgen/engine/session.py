@@ -59,8 +59,6 @@ class Session:
     wanted_rung: int = 0
     """Where it goes as soon as no chunk of it is on the way: an epoch."""
     windows: list[CacheWindow] = field(init=False)
-    scenes: list[int] = field(init=False)
-    """The chunk with which the scene in each window began."""
     chunks: list[ChunkOnLadder] = field(init=False, default_factory=list[ChunkOnLadder])
     arriving: deque[Arrival] = field(init=False, default_factory=deque[Arrival])
     """Clips that a device is still decoding, oldest first; on a CPU there is none."""
@@ -96,7 +94,6 @@ class Session:
             self.terms.service, opened_s=self.opened_s, frame_s=self.terms.frame_s
         )
         self.windows = self.recipe.new_windows()
-        self.scenes = [0 for _ in self.cache_rows]
         self.past = PastLatents(sinks=self.recipe.sinks, ring=self.recipe.ring)
         self.room_since_s = self.opened_s
 
@@ -308,9 +305,8 @@ class Session:
 
     def _window(self, index: int, chunk: ChunkOnLadder) -> CacheWindow:
         """The window of a cache row for the next pass of a chunk: a new one for a new scene."""
-        if chunk.begins_scene and self.scenes[index] != chunk.chunk:
-            self.scenes[index] = chunk.chunk
-            first_frame = self.recipe.first_frame(chunk.chunk)
+        first_frame = self.recipe.first_frame(chunk.chunk)
+        if chunk.begins_scene and self.windows[index].begins_at != first_frame:
             self.windows[index] = ReanchoredWindow(self.recipe.new_window(), first_frame)
         return self.windows[index]
 

@@ -133,7 +133,7 @@ def test_what_needs_no_model_to_be_wrong_is_told_before_one_is_loaded(
     def loaded(*_: object, **__: object) -> None:
         pytest.fail("a model was loaded first")
 
-    monkeypatch.setattr("streamgen_apps.run.Host", loaded)
+    monkeypatch.setattr("streamgen.serving.host.Host", loaded)
     assert run("-o", "old.mp4", *arguments) == 2
 
 

@@ -128,7 +128,7 @@ def assert_refused(
         raise AssertionError("a model was loaded")
 
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(run_module, "Host", never)
+    monkeypatch.setattr("streamgen.serving.host.Host", never)
     Path("kept.mp4").write_bytes(b"a film")
     Path("folder.mp4").mkdir()
     assert main(["run", "a red ball", "-o", "null:", "-o", target, *SMALL]) != 0

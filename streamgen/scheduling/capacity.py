@@ -89,7 +89,7 @@ class Capacity:
         demands = [(one.service, one.rungs[one.rung_at(level)]) for one in offers]
         if sum(demand.cache_rows for _, demand in demands) > self._cache_rows:
             return False
-        demands.sort(key=lambda one: (one[1].period_s, one[1].steps, hash(one)))
+        demands.sort(key=lambda one: (one[1].period_s, one[1].steps, repr(one)))
         key = (tuple(demands), costs)
         if key not in self._known:
             self._known[key] = self._rehearse(demands, costs)

@@ -5,7 +5,7 @@ Legend: B rows, M text tokens, D features, N heads, E head dim.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ class PromptBank:
         self._blocks = blocks
         self._features: dict[PromptId, Tensor] = {}
         self._prompts: dict[PromptId, tuple[TextKV, ...]] = {}
-        self._last: tuple[tuple[PromptId, ...], Mapping[int, TextKV]] | None = None
+        self._shared: tuple[tuple[PromptId, int], Mapping[int, TextKV]] | None = None
 
     def __len__(self) -> int:
         return len(self._prompts)
@@ -44,11 +44,11 @@ class PromptBank:
         self._prompts[prompt] = tuple(
             self._model.text_kv(index, embedded_1MD) for index in self._blocks
         )
-        self._last = None
+        self._shared = None
 
     def drop(self, prompt: PromptId) -> None:
         del self._prompts[prompt], self._features[prompt]
-        self._last = None
+        self._shared = None
 
     def refresh(self) -> None:
         """Compute all keys and values anew, for the weights have changed."""
@@ -56,26 +56,25 @@ class PromptBank:
             self.add(prompt, text_MD)
 
     def gather(self, prompts: Sequence[PromptId]) -> Mapping[int, TextKV]:
-        """Keys and values for the rows of a batch, by block; a view where all rows share one.
+        """Keys and values for the rows of a batch, by block.
 
-        The same object as last time where the prompts are those of last time."""
-        asked = tuple(prompts)
-        if self._last is None or self._last[0] != asked:
-            self._last = None  # let go of it before there is another one
-            self._last = asked, self._gathered(asked)
-        return self._last[1]
-
-    def _gathered(self, prompts: Sequence[PromptId]) -> Mapping[int, TextKV]:
-        if len(set(prompts)) == 1:
-            shared, rows = self._prompts[prompts[0]], len(prompts)
-            gathered = [
-                TextKV(kv.k_BMNE.expand(rows, -1, -1, -1), kv.v_BMNE.expand(rows, -1, -1, -1))
-                for kv in shared
-            ]
-        else:
+        Where all rows share a prompt these are views, and the same object for the same batch as
+        last time; copies of several prompts are large, and nobody keeps them here.
+        """
+        if len(set(prompts)) > 1:
             by_row = [self._prompts[prompt] for prompt in prompts]
-            gathered = [
+            return self._by_block(
                 TextKV(torch.cat([kv.k_BMNE for kv in own]), torch.cat([kv.v_BMNE for kv in own]))
                 for own in zip(*by_row, strict=True)
-            ]
+            )
+        asked = prompts[0], len(prompts)
+        if self._shared is None or self._shared[0] != asked:
+            views = (
+                TextKV(*(x.expand(len(prompts), -1, -1, -1) for x in (kv.k_BMNE, kv.v_BMNE)))
+                for kv in self._prompts[prompts[0]]
+            )
+            self._shared = asked, self._by_block(views)
+        return self._shared[1]
+
+    def _by_block(self, gathered: Iterable[TextKV]) -> Mapping[int, TextKV]:
         return dict(zip(self._blocks, gathered, strict=True))

@@ -16,11 +16,13 @@ from streamgen.engine.forward import (
     flatten,
     rebuild,
 )
+from streamgen.engine.prompts import PromptBank
 from streamgen.engine.recipe import CacheMode
 from streamgen.models.base import Conditioning
 from streamgen.ops.rope import TokenGrid, rope_table
 from streamgen.scheduling.policy import StreamBatch
-from tests.small_engine import SmallEngine, small_recipe
+from streamgen.types import PromptId
+from tests.small_engine import SmallEngine, small_dit, small_recipe, text
 
 
 def latents_of(runner: AsWritten | Replayed, mode: CacheMode) -> list[torch.Tensor]:
@@ -121,3 +123,21 @@ def test_a_cuda_graph_reads_its_buffers_anew_at_each_replay() -> None:
     source.copy_(torch.ones(8, device="cuda"))
     replay()
     assert torch.equal(result.cpu(), torch.full((8,), 2.0))
+
+
+def test_prompts_are_gathered_once_for_a_batch_that_shares_one() -> None:
+    """A prompt that has been dropped and comes again is another one."""
+    bank = PromptBank(small_dit(), range(2))
+    first, second = PromptId(1), PromptId(2)
+    for prompt in (first, second):
+        bank.add(prompt, text(prompt))
+    shared = bank.gather([first, first])
+    assert bank.gather([first, first]) is shared
+    assert bank.gather([first]) is not shared
+    mixed = bank.gather([first, second])
+    assert mixed[1].k_BMNE.shape[0] == 2
+    assert torch.equal(mixed[1].k_BMNE[:1], bank.gather([first])[1].k_BMNE)
+    bank.drop(first)
+    bank.add(first, text(3))
+    again = bank.gather([first])[0].k_BMNE
+    assert not torch.equal(again, shared[0].k_BMNE[:1])
